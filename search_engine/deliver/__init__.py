@@ -1,0 +1,1 @@
+"""Delivery: the files and the edit that put a verified kernel into the user's project."""

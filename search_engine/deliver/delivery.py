@@ -1,0 +1,34 @@
+"""What a search offers: files beside the user's file, and two lines in it. Free of torch."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+
+@frozen
+class Delivery:
+    """A verified kernel, ready to be accepted.
+
+    ``files`` maps paths relative to the folder of the user's file ("net_cuda/Net.cu") to
+    their text. ``import_line`` and ``decorator_line`` are the edit ("from .net_cuda.Net
+    import Net_cuda" inside a package, without the dot outside; "@Net_cuda").
+    ``fingerprint`` is of the class as it was verified.
+    """
+
+    qualname: str
+    fingerprint: str
+    files: dict[str, str]
+    import_line: str
+    decorator_line: str
+    title: str  # the winning idea's
+    rationale: str
+    summary: str  # one line for lens and annotations: "×1.31 over torch.compile, ×31.6 over eager"
+
+
+@frozen
+class TextEdit:
+    """Replace lines [start, end) of a text, 0-based, by ``text`` (whole lines, or empty)."""
+
+    start: int
+    end: int
+    text: str

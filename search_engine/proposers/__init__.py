@@ -1,0 +1,1 @@
+"""Proposers: where ideas and branches come from."""

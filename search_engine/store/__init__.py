@@ -1,0 +1,1 @@
+"""The store: one SQLite database that server, command line and searches share."""

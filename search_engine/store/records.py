@@ -1,0 +1,124 @@
+"""What the store holds, as plain data. Free of torch."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+from attrs import field, frozen
+
+from search_engine.deliver.delivery import Delivery
+from search_engine.proposers._base import Idea
+from search_engine.settings import SearchSettings
+from search_engine.task import CaptureRequest, Task
+from search_engine.verdict import BuildInfo, Estimate, Measurement, Verdict
+
+# queued: written by who clicked, no search process yet. running: a search process holds the
+# lease. finished / stopped / failed: the end; `message` says why in one sentence.
+Status: TypeAlias = Literal["queued", "running", "finished", "stopped", "failed"]
+# none: nothing to decide (no kernel offered). pending: a delivery waits.
+Decision: TypeAlias = Literal["none", "pending", "accepted", "rejected", "reverted"]
+
+ENDED: frozenset[str] = frozenset({"finished", "stopped", "failed"})
+
+
+@frozen
+class IdeaRecord:
+    """One idea of a run."""
+
+    id: int
+    round: int
+    position: int
+    proposer: str
+    idea: Idea
+    branched: bool  # all its branches are in the store
+
+
+@frozen
+class KernelRecord:
+    """One branch of an idea with everything known of it so far."""
+
+    id: int
+    idea_id: int
+    position: int
+    label: str
+    source: str
+    builds: tuple[BuildInfo, ...]
+    verdict: Verdict | None
+    measurement: Measurement | None
+    estimate: Estimate | None
+    created: float  # unix time
+    finished: bool  # nothing more will be done with it
+
+    @property
+    def seconds(self) -> float | None:
+        """Measured median where there is a measurement, else the estimate."""
+        if self.measurement is not None:
+            return self.measurement.kernel.median
+        return None if self.estimate is None else self.estimate.seconds
+
+
+@frozen
+class Run:
+    """One search from start to end, with all that it found."""
+
+    id: str
+    path: str
+    qualname: str
+    fingerprint: str
+    request: CaptureRequest
+    settings: SearchSettings
+    status: Status
+    message: str  # progress while it runs, the outcome once it ended
+    decision: Decision
+    round: int
+    created: float
+    updated: float
+    stop_requested: bool
+    task: Task | None
+    baseline: Measurement | None  # eager and torch.compile where measured without a kernel
+    ideas: tuple[IdeaRecord, ...]
+    kernels: tuple[KernelRecord, ...]
+    winner_id: int | None
+    delivery: Delivery | None
+    alive: bool  # a search process holds the lease and its heartbeat is fresh
+
+    _kernels_by_id: dict[int, KernelRecord] = field(init=False, repr=False, eq=False, factory=dict)
+
+    def __attrs_post_init__(self) -> None:
+        self._kernels_by_id.update({kernel.id: kernel for kernel in self.kernels})
+
+    @property
+    def active(self) -> bool:
+        """Not at its end; it may wait for a process to take it up again."""
+        return self.status not in ENDED
+
+    @property
+    def accepted_kernels(self) -> tuple[KernelRecord, ...]:
+        """Verified kernels, fastest first; those without a time come last."""
+        verified = (k for k in self.kernels if k.verdict is not None and k.verdict.accepted)
+        return tuple(sorted(verified, key=lambda k: k.seconds or float("inf")))
+
+    @property
+    def best(self) -> KernelRecord | None:
+        """The fastest verified kernel."""
+        return next(iter(self.accepted_kernels), None)
+
+    @property
+    def winner(self) -> KernelRecord | None:
+        """The kernel that is offered, once the run ended."""
+        return None if self.winner_id is None else self._kernels_by_id[self.winner_id]
+
+    def kernels_of(self, idea: IdeaRecord) -> tuple[KernelRecord, ...]:
+        """The branches of one idea."""
+        return tuple(k for k in self.kernels if k.idea_id == idea.id)
+
+
+@frozen
+class Event:
+    """One line of a run's log, for people."""
+
+    id: int
+    run_id: str
+    time: float
+    kind: str  # "capture", "idea", "kernel", "verdict", "measurement", "notice", "end"
+    message: str

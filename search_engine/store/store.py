@@ -1,0 +1,452 @@
+"""The one door to SQLite.
+
+One database in the user's data folder, in WAL mode, holds everything that server,
+command line and searches share. A search writes each thing as it happens, so that a
+killed one goes on where it was; readers poll ``change_counter``. Who is alive is a lease
+with a heartbeat, not a pid (a pid means nothing on another host or after a reboot).
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+import time
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from search_engine import serial
+from search_engine.deliver.delivery import Delivery
+from search_engine.errors import StoreError
+from search_engine.proposers._base import Branch, Idea
+from search_engine.settings import SearchSettings, data_folder
+from search_engine.store.records import (
+    ENDED,
+    Decision,
+    Event,
+    IdeaRecord,
+    KernelRecord,
+    Run,
+    Status,
+)
+from search_engine.task import CaptureRequest, Task
+from search_engine.verdict import BuildInfo, Estimate, Measurement, Verdict
+
+SCHEMA_VERSION = 1
+LEASE_SECONDS = 15.0  # a search beats every few seconds; after this it counts as dead
+
+_SCHEMA = """
+CREATE TABLE runs (
+    id TEXT PRIMARY KEY, path TEXT NOT NULL, qualname TEXT NOT NULL, fingerprint TEXT NOT NULL,
+    request TEXT NOT NULL, settings TEXT NOT NULL, status TEXT NOT NULL, message TEXT NOT NULL,
+    decision TEXT NOT NULL, round INTEGER NOT NULL, created REAL NOT NULL, updated REAL NOT NULL,
+    stop_requested INTEGER NOT NULL, task TEXT, baseline TEXT, winner_id INTEGER, delivery TEXT,
+    lease_owner TEXT, lease_until REAL NOT NULL DEFAULT 0
+) STRICT;
+CREATE UNIQUE INDEX one_active_run ON runs (path, qualname)
+    WHERE status IN ('queued', 'running');
+CREATE TABLE ideas (
+    id INTEGER PRIMARY KEY, run_id TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
+    round INTEGER NOT NULL, position INTEGER NOT NULL, proposer TEXT NOT NULL,
+    idea TEXT NOT NULL, branched INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (run_id, round, position)
+) STRICT;
+CREATE TABLE kernels (
+    id INTEGER PRIMARY KEY, run_id TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
+    idea_id INTEGER NOT NULL REFERENCES ideas ON DELETE CASCADE, position INTEGER NOT NULL,
+    label TEXT NOT NULL, source TEXT NOT NULL, builds TEXT NOT NULL DEFAULT '[]',
+    verdict TEXT, measurement TEXT, estimate TEXT, created REAL NOT NULL,
+    finished INTEGER NOT NULL DEFAULT 0,
+    UNIQUE (idea_id, position)
+) STRICT;
+CREATE INDEX kernels_of_run ON kernels (run_id);
+CREATE TABLE events (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, run_id TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
+    time REAL NOT NULL, kind TEXT NOT NULL, message TEXT NOT NULL
+) STRICT;
+CREATE INDEX events_of_run ON events (run_id);
+CREATE TABLE model_calls (
+    id INTEGER PRIMARY KEY, run_id TEXT NOT NULL REFERENCES runs ON DELETE CASCADE,
+    time REAL NOT NULL, provider TEXT NOT NULL, model TEXT NOT NULL, purpose TEXT NOT NULL,
+    input_tokens INTEGER, output_tokens INTEGER, cost REAL, seconds REAL,
+    prompt TEXT NOT NULL, reply TEXT
+) STRICT;
+"""
+
+
+def _optional(text: str | None, kind: type[Any]) -> Any:
+    return None if text is None else serial.loads(text, kind)
+
+
+class Store:
+    """An open store. Not shared between threads: open one each.
+
+    Raises StoreError with one sentence wherever the database cannot be used.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        self.path = path or data_folder() / "kernel-lsp.db"
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise StoreError(
+                f"The data folder {self.path.parent} cannot be made ({error.strerror}): "
+                "set KERNEL_LSP_DATA to a folder you can write to."
+            ) from None
+        with self._translated():
+            self._db = sqlite3.connect(self.path, timeout=10.0, isolation_level=None)
+            self._db.row_factory = sqlite3.Row
+            self._db.execute("PRAGMA journal_mode = WAL")
+            self._db.execute("PRAGMA synchronous = NORMAL")
+            self._db.execute("PRAGMA foreign_keys = ON")
+            self._migrate()
+
+    def close(self) -> None:
+        """Close the connection; the store stays."""
+        self._db.close()
+
+    def __enter__(self) -> Store:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    # --- plumbing ---------------------------------------------------------------------
+
+    @contextmanager
+    def _translated(self) -> Iterator[None]:
+        """SQLite's errors as sentences that say what to do."""
+        try:
+            yield
+        except sqlite3.DatabaseError as error:
+            text = str(error)
+            if "full" in text:
+                advice = f"The disk that holds {self.path} is full: free some space and try again."
+            elif "readonly" in text or "unable to open" in text:
+                advice = (
+                    f"{self.path} cannot be written: check its permissions or set "
+                    "KERNEL_LSP_DATA to another folder."
+                )
+            elif "locked" in text:
+                advice = f"{self.path} is locked by another program: close it and try again."
+            elif isinstance(error, sqlite3.IntegrityError | sqlite3.ProgrammingError):
+                raise
+            elif "malformed" in text or "not a database" in text or "no such" in text:
+                advice = (
+                    f"{self.path} is damaged: move it away to start afresh (runs in it are lost, "
+                    "delivered kernels are not)."
+                )
+            else:
+                advice = f"{self.path} cannot be used: {text}."
+            raise StoreError(advice) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[sqlite3.Connection]:
+        with self._translated():
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield self._db
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+            self._db.execute("COMMIT")
+
+    def _migrate(self) -> None:
+        version = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if version > SCHEMA_VERSION:
+            raise StoreError(
+                f"{self.path} was written by a newer kernel-lsp (schema {version}, this one "
+                f"knows {SCHEMA_VERSION}): upgrade kernel-lsp, or set KERNEL_LSP_DATA to "
+                "another folder."
+            )
+        if version == SCHEMA_VERSION:
+            return
+        with self._transaction() as db:
+            if db.execute("PRAGMA user_version").fetchone()[0] == 0:
+                for statement in _SCHEMA.split(";"):
+                    if statement.strip():
+                        db.execute(statement)
+                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def change_counter(self) -> int:
+        """Changes when another connection wrote: a cheap poll."""
+        with self._translated():
+            return int(self._db.execute("PRAGMA data_version").fetchone()[0])
+
+    # --- runs -------------------------------------------------------------------------
+
+    def start_run(
+        self, request: CaptureRequest, qualname: str, fingerprint: str, settings: SearchSettings
+    ) -> tuple[str, bool]:
+        """The id of a new run, or of the active one for this class and file already there.
+
+        The second value says whether it is new. An active run that nobody works on (its
+        lease ran out) is handed back too: a search process takes it up where it was, if
+        the class is still the same; else it is closed and a new run is made.
+        """
+        now = time.time()
+        with self._transaction() as db:
+            row = db.execute(
+                "SELECT id, fingerprint, lease_until FROM runs WHERE path = ? AND qualname = ? "
+                "AND status IN ('queued', 'running')",
+                (request.path, qualname),
+            ).fetchone()
+            if row is not None:
+                if row["fingerprint"] == fingerprint or row["lease_until"] > now:
+                    return row["id"], False
+                db.execute(
+                    "UPDATE runs SET status = 'stopped', message = ?, updated = ? WHERE id = ?",
+                    ("The class changed before this search was taken up again.", now, row["id"]),
+                )
+            run_id = time.strftime("%m%d-%H%M%S-", time.localtime(now)) + uuid.uuid4().hex[:4]
+            db.execute(
+                "INSERT INTO runs (id, path, qualname, fingerprint, request, settings, status, "
+                "message, decision, round, created, updated, stop_requested) "
+                "VALUES (?, ?, ?, ?, ?, ?, 'queued', 'waiting to start', 'none', 0, ?, ?, 0)",
+                (
+                    run_id, request.path, qualname, fingerprint, serial.dumps(request),
+                    serial.dumps(settings), now, now,
+                ),
+            )  # fmt: skip
+            return run_id, True
+
+    def run_ids(self, path: str | None = None) -> list[str]:
+        """Ids of runs, newest first, of one file or of all."""
+        where, values = ("WHERE path = ?", (path,)) if path is not None else ("", ())
+        with self._translated():
+            rows = self._db.execute(
+                f"SELECT id FROM runs {where} ORDER BY created DESC", values
+            ).fetchall()
+        return [row["id"] for row in rows]
+
+    def latest(self, path: str, qualname: str) -> Run | None:
+        """The newest run of a class, whatever its state."""
+        with self._translated():
+            row = self._db.execute(
+                "SELECT id FROM runs WHERE path = ? AND qualname = ? ORDER BY created DESC LIMIT 1",
+                (path, qualname),
+            ).fetchone()
+        return None if row is None else self.run(row["id"])
+
+    def run(self, run_id: str) -> Run:
+        """A whole run. Raises StoreError where there is none of that id."""
+        with self._translated():
+            # One read transaction, so that ideas and kernels belong to the same moment.
+            self._db.execute("BEGIN")
+            try:
+                row = self._db.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
+                ideas = self._db.execute(
+                    "SELECT * FROM ideas WHERE run_id = ? ORDER BY round, position", (run_id,)
+                ).fetchall()
+                kernels = self._db.execute(
+                    "SELECT * FROM kernels WHERE run_id = ? ORDER BY id", (run_id,)
+                ).fetchall()
+            finally:
+                self._db.execute("COMMIT")
+        if row is None:
+            raise StoreError(f"There is no run {run_id!r}: `kernel-lsp runs` lists them.")
+        return Run(
+            id=row["id"],
+            path=row["path"],
+            qualname=row["qualname"],
+            fingerprint=row["fingerprint"],
+            request=serial.loads(row["request"], CaptureRequest),
+            settings=serial.loads(row["settings"], SearchSettings),
+            status=row["status"],
+            message=row["message"],
+            decision=row["decision"],
+            round=row["round"],
+            created=row["created"],
+            updated=row["updated"],
+            stop_requested=bool(row["stop_requested"]),
+            task=_optional(row["task"], Task),
+            baseline=_optional(row["baseline"], Measurement),
+            ideas=tuple(self._idea(r) for r in ideas),
+            kernels=tuple(self._kernel(r) for r in kernels),
+            winner_id=row["winner_id"],
+            delivery=_optional(row["delivery"], Delivery),
+            alive=row["status"] == "running" and row["lease_until"] > time.time(),
+        )
+
+    @staticmethod
+    def _idea(row: sqlite3.Row) -> IdeaRecord:
+        return IdeaRecord(
+            id=row["id"],
+            round=row["round"],
+            position=row["position"],
+            proposer=row["proposer"],
+            idea=serial.loads(row["idea"], Idea),
+            branched=bool(row["branched"]),
+        )
+
+    @staticmethod
+    def _kernel(row: sqlite3.Row) -> KernelRecord:
+        return KernelRecord(
+            id=row["id"],
+            idea_id=row["idea_id"],
+            position=row["position"],
+            label=row["label"],
+            source=row["source"],
+            builds=tuple(
+                serial.loads(json.dumps(item), BuildInfo) for item in json.loads(row["builds"])
+            ),
+            verdict=_optional(row["verdict"], Verdict),
+            measurement=_optional(row["measurement"], Measurement),
+            estimate=_optional(row["estimate"], Estimate),
+            created=row["created"],
+            finished=bool(row["finished"]),
+        )
+
+    def _update_run(self, run_id: str, **columns: Any) -> None:
+        columns["updated"] = time.time()
+        assignments = ", ".join(f"{name} = ?" for name in columns)
+        with self._transaction() as db:
+            db.execute(f"UPDATE runs SET {assignments} WHERE id = ?", (*columns.values(), run_id))
+
+    # --- the lease --------------------------------------------------------------------
+
+    def claim(self, run_id: str, owner: str) -> bool:
+        """Take the lease of an active run; False where another live search holds it."""
+        now = time.time()
+        with self._transaction() as db:
+            changed = db.execute(
+                "UPDATE runs SET lease_owner = ?, lease_until = ?, status = 'running', "
+                "updated = ? WHERE id = ? AND status IN ('queued', 'running') "
+                "AND (lease_owner IS ? OR lease_until < ?)",
+                (owner, now + LEASE_SECONDS, now, run_id, owner, now),
+            ).rowcount
+        return changed == 1
+
+    def beat(self, run_id: str, owner: str) -> bool:
+        """Renew the lease; False where it is lost and the search must end."""
+        with self._transaction() as db:
+            changed = db.execute(
+                "UPDATE runs SET lease_until = ? WHERE id = ? AND lease_owner = ? "
+                "AND status = 'running'",
+                (time.time() + LEASE_SECONDS, run_id, owner),
+            ).rowcount
+        return changed == 1
+
+    # --- what a search writes ---------------------------------------------------------
+
+    def set_task(self, run_id: str, task: Task) -> None:
+        """The captured task."""
+        self._update_run(run_id, task=serial.dumps(task))
+
+    def set_baseline(self, run_id: str, baseline: Measurement) -> None:
+        """Eager and torch.compile, measured before the first kernel."""
+        self._update_run(run_id, baseline=serial.dumps(baseline))
+
+    def set_progress(self, run_id: str, round_number: int, message: str) -> None:
+        """The round under way and what is being done."""
+        self._update_run(run_id, round=round_number, message=message)
+
+    def add_ideas(
+        self, run_id: str, round_number: int, proposer: str, ideas: Sequence[Idea]
+    ) -> None:
+        """A round's ideas, in one write."""
+        with self._transaction() as db:
+            first = db.execute(
+                "SELECT COUNT(*) FROM ideas WHERE run_id = ? AND round = ?",
+                (run_id, round_number),
+            ).fetchone()[0]
+            for position, idea in enumerate(ideas, first):
+                db.execute(
+                    "INSERT INTO ideas (run_id, round, position, proposer, idea) "
+                    "VALUES (?, ?, ?, ?, ?)",
+                    (run_id, round_number, position, proposer, serial.dumps(idea)),
+                )
+
+    def add_branches(self, run_id: str, idea_id: int, branches: Sequence[Branch]) -> None:
+        """All branches of an idea, in one write; marks the idea as branched."""
+        now = time.time()
+        with self._transaction() as db:
+            for position, branch in enumerate(branches):
+                db.execute(
+                    "INSERT INTO kernels (run_id, idea_id, position, label, source, created) "
+                    "VALUES (?, ?, ?, ?, ?, ?)",
+                    (run_id, idea_id, position, branch.label, branch.source, now),
+                )
+            db.execute("UPDATE ideas SET branched = 1 WHERE id = ?", (idea_id,))
+
+    def set_verdict(self, kernel_id: int, verdict: Verdict, builds: Sequence[BuildInfo]) -> None:
+        """The verdict; a rejected kernel is finished with it."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE kernels SET verdict = ?, builds = ?, finished = ? WHERE id = ?",
+                (
+                    serial.dumps(verdict),
+                    serial.dumps(list(builds)),
+                    int(not verdict.accepted),
+                    kernel_id,
+                ),
+            )
+
+    def set_measurement(self, kernel_id: int, measurement: Measurement) -> None:
+        """The times on a GPU; the kernel is finished."""
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE kernels SET measurement = ?, finished = 1 WHERE id = ?",
+                (serial.dumps(measurement), kernel_id),
+            )
+
+    def set_estimate(self, kernel_id: int, estimate: Estimate | None) -> None:
+        """The modelled time (None: it cannot be modelled); the kernel is finished."""
+        text = None if estimate is None else serial.dumps(estimate)
+        with self._transaction() as db:
+            db.execute(
+                "UPDATE kernels SET estimate = ?, finished = 1 WHERE id = ?", (text, kernel_id)
+            )
+
+    def offer(self, run_id: str, kernel_id: int, delivery: Delivery) -> None:
+        """The winner with its files and edit: it waits for a decision."""
+        self._update_run(
+            run_id, winner_id=kernel_id, delivery=serial.dumps(delivery), decision="pending"
+        )
+
+    def finish(self, run_id: str, status: Status, message: str) -> None:
+        """The end of a run, with one sentence for the user."""
+        assert status in ENDED
+        self._update_run(run_id, status=status, message=message, lease_until=0.0)
+        self.add_event(run_id, "end", message)
+
+    def add_event(self, run_id: str, kind: str, message: str) -> None:
+        """One line of the log."""
+        with self._transaction() as db:
+            db.execute(
+                "INSERT INTO events (run_id, time, kind, message) VALUES (?, ?, ?, ?)",
+                (run_id, time.time(), kind, message),
+            )
+
+    # --- what people do ---------------------------------------------------------------
+
+    def request_stop(self, run_id: str) -> None:
+        """Ask the search to end; a run that no process holds ends at once."""
+        run = self.run(run_id)
+        if run.active and not run.alive:
+            self.finish(run_id, "stopped", "Stopped before a search process took it up.")
+        elif run.active:
+            self._update_run(run_id, stop_requested=1)
+
+    def stop_requested(self, run_id: str) -> bool:
+        """Whether somebody asked the search to end."""
+        with self._translated():
+            row = self._db.execute(
+                "SELECT stop_requested FROM runs WHERE id = ?", (run_id,)
+            ).fetchone()
+        return row is None or bool(row["stop_requested"])
+
+    def decide(self, run_id: str, decision: Decision) -> None:
+        """Record the user's decision."""
+        self._update_run(run_id, decision=decision)
+
+    def events(self, run_id: str, after: int = 0) -> list[Event]:
+        """The log's lines with an id above ``after``."""
+        with self._translated():
+            rows = self._db.execute(
+                "SELECT * FROM events WHERE run_id = ? AND id > ? ORDER BY id", (run_id, after)
+            ).fetchall()
+        return [Event(r["id"], r["run_id"], r["time"], r["kind"], r["message"]) for r in rows]
