@@ -21,7 +21,7 @@ class Ref:
 
 # An operator's argument: a value of the graph, a literal, or a list of them. Dtypes,
 # layouts and memory formats are strings as torch prints them without "torch.".
-Argument: TypeAlias = "Ref | int | float | bool | str | None | tuple[Argument, ...]"
+Argument: TypeAlias = "Ref | int | float | bool | str | tuple[Argument, ...] | None"
 
 
 @frozen

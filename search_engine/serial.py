@@ -28,7 +28,7 @@ def _argument_from_json(value: Any) -> Argument:
         return Ref(value["ref"]) if "ref" in value else float(value["float"])
     if isinstance(value, list):
         return tuple(_argument_from_json(item) for item in value)
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _node_to_json(node: Node) -> dict[str, Any]:

@@ -92,6 +92,16 @@ class Sample:
 
 
 @frozen
+class Baseline:
+    """Eager and torch.compile (by mode) without any kernel: what headroom is told from."""
+
+    device: str
+    eager: Sample
+    compiled: dict[str, Sample]
+    notes: tuple[str, ...] = ()
+
+
+@frozen
 class Measurement:
     """Times of one interleaved session on a real GPU, always with the baselines.
 

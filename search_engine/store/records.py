@@ -10,7 +10,7 @@ from search_engine.deliver.delivery import Delivery
 from search_engine.proposers._base import Idea
 from search_engine.settings import SearchSettings
 from search_engine.task import CaptureRequest, Task
-from search_engine.verdict import BuildInfo, Estimate, Measurement, Verdict
+from search_engine.verdict import Baseline, BuildInfo, Estimate, Measurement, Verdict
 
 # queued: written by who clicked, no search process yet. running: a search process holds the
 # lease. finished / stopped / failed: the end; `message` says why in one sentence.
@@ -75,7 +75,7 @@ class Run:
     updated: float
     stop_requested: bool
     task: Task | None
-    baseline: Measurement | None  # eager and torch.compile where measured without a kernel
+    baseline: Baseline | None
     ideas: tuple[IdeaRecord, ...]
     kernels: tuple[KernelRecord, ...]
     winner_id: int | None

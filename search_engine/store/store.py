@@ -32,7 +32,7 @@ from search_engine.store.records import (
     Status,
 )
 from search_engine.task import CaptureRequest, Task
-from search_engine.verdict import BuildInfo, Estimate, Measurement, Verdict
+from search_engine.verdict import Baseline, BuildInfo, Estimate, Measurement, Verdict
 
 SCHEMA_VERSION = 1
 LEASE_SECONDS = 15.0  # a search beats every few seconds; after this it counts as dead
@@ -263,7 +263,7 @@ class Store:
             updated=row["updated"],
             stop_requested=bool(row["stop_requested"]),
             task=_optional(row["task"], Task),
-            baseline=_optional(row["baseline"], Measurement),
+            baseline=_optional(row["baseline"], Baseline),
             ideas=tuple(self._idea(r) for r in ideas),
             kernels=tuple(self._kernel(r) for r in kernels),
             winner_id=row["winner_id"],
@@ -336,7 +336,7 @@ class Store:
         """The captured task."""
         self._update_run(run_id, task=serial.dumps(task))
 
-    def set_baseline(self, run_id: str, baseline: Measurement) -> None:
+    def set_baseline(self, run_id: str, baseline: Baseline) -> None:
         """Eager and torch.compile, measured before the first kernel."""
         self._update_run(run_id, baseline=serial.dumps(baseline))
 
