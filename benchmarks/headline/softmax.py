@@ -1,4 +1,4 @@
-"""Softmax over dimension 1 of (4096, 65536): KernelBench level 1's, at a size that fills the GPU."""
+"""Softmax over dimension 1 of (4096, 65536): KernelBench level 1, at a size that fills the GPU."""
 
 import torch
 from torch import nn
