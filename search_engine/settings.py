@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import platformdirs
 from attrs import field, frozen
 
 
@@ -48,11 +45,3 @@ class SearchSettings:
             "lock-down (seccomp) is not to be had."
         ),
     )
-
-
-def data_folder() -> Path:
-    """The user's data folder for kernel-lsp; ``KERNEL_LSP_DATA`` overrides it."""
-    import os
-
-    override = os.environ.get("KERNEL_LSP_DATA")
-    return Path(override) if override else Path(platformdirs.user_data_dir("kernel-lsp"))

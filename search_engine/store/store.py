@@ -18,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from search_engine import serial
+from search_engine.data_folder import data_folder
 from search_engine.deliver.delivery import Delivery
 from search_engine.errors import StoreError
 from search_engine.proposers._base import Branch, Idea
-from search_engine.settings import SearchSettings, data_folder
+from search_engine.settings import SearchSettings
 from search_engine.store.records import (
     ENDED,
     Decision,

@@ -1,0 +1,90 @@
+"""``accept``, ``reject`` and ``revert`` on the files as they lie on disk."""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+
+from search_engine.deliver import edit, files
+from search_engine.deliver.delivery import Delivery
+from search_engine.errors import DeliveryError, KernelLspError
+from search_engine.store.records import Run
+from search_engine.store.store import Store
+
+
+def _delivery(run: Run) -> Delivery:
+    if run.delivery is None:
+        raise KernelLspError(f"Run {run.id} offers no kernel: {run.message}")
+    return run.delivery
+
+
+def _read(path: Path) -> str:
+    try:
+        # Bytes, so that CRLF line ends survive.
+        return path.read_bytes().decode("utf-8")
+    except OSError as error:
+        raise DeliveryError(f"{path} cannot be read ({error.strerror}).") from None
+
+
+def _exact_write(path: Path, text: str) -> None:
+    files.write_text(path, text)
+
+
+def delivery_diff(run: Run) -> str:
+    """The edit that Accept makes, as a unified diff over the user's file and the new files."""
+    delivery = _delivery(run)
+    path = Path(run.path)
+    before = _read(path)
+    after = edit.apply(before, edit.insert(before, delivery))
+    parts = list(
+        difflib.unified_diff(
+            before.splitlines(keepends=True), after.splitlines(keepends=True),
+            f"a/{path.name}", f"b/{path.name}",
+        )
+    )  # fmt: skip
+    for name, text in delivery.files.items():
+        parts += difflib.unified_diff([], text.splitlines(keepends=True), "/dev/null", f"b/{name}")
+    return "".join(parts)
+
+
+def accept(store: Store, run: Run) -> list[Path]:
+    """Write the delivered files and the two lines; returns what was written.
+
+    The user's file is written last: if anything fails before, nothing of theirs changed.
+    Raises DeliveryError where the class changed since verification or a file is in the way.
+    """
+    delivery = _delivery(run)
+    if run.decision == "accepted":
+        raise KernelLspError(f"Run {run.id} was accepted already.")
+    path = Path(run.path)
+    before = _read(path)
+    after = edit.apply(before, edit.insert(before, delivery))
+    written = files.write(path.parent, delivery)
+    try:
+        _exact_write(path, after)
+    except BaseException:
+        files.remove(path.parent, delivery)
+        raise
+    store.decide(run.id, "accepted")
+    return [*written, path]
+
+
+def reject(store: Store, run: Run) -> None:
+    """Decline; nothing is on disk, so nothing is taken away."""
+    _delivery(run)
+    if run.decision != "pending":
+        raise KernelLspError(f"Run {run.id} waits for no decision: it is {run.decision}.")
+    store.decide(run.id, "rejected")
+
+
+def revert(store: Store, run: Run) -> list[Path]:
+    """Take out exactly what Accept put in; returns what was removed or changed."""
+    delivery = _delivery(run)
+    if run.decision != "accepted":
+        raise KernelLspError(f"Run {run.id} was not accepted: it is {run.decision}.")
+    path = Path(run.path)
+    before = _read(path)
+    _exact_write(path, edit.apply(before, edit.remove(before, delivery)))
+    removed = files.remove(path.parent, delivery)
+    store.decide(run.id, "reverted")
+    return [path, *removed]
