@@ -114,6 +114,17 @@ class Run:
 
 
 @frozen
+class RunHead:
+    """What tells whether a run changed, without its ideas and kernels."""
+
+    id: str
+    qualname: str
+    status: Status
+    decision: Decision
+    updated: float  # unix time; kernels of an active run change without it
+
+
+@frozen
 class Event:
     """One line of a run's log, for people."""
 

@@ -30,6 +30,7 @@ from search_engine.store.records import (
     IdeaRecord,
     KernelRecord,
     Run,
+    RunHead,
     Status,
 )
 from search_engine.task import CaptureRequest, Task
@@ -222,6 +223,16 @@ class Store:
                 f"SELECT id FROM runs {where} ORDER BY created DESC", values
             ).fetchall()
         return [row["id"] for row in rows]
+
+    def heads(self, path: str) -> list[RunHead]:
+        """The runs of one file, newest first, as little as an editor's poll needs."""
+        with self._translated():
+            rows = self._db.execute(
+                "SELECT id, qualname, status, decision, updated FROM runs WHERE path = ? "
+                "ORDER BY created DESC",
+                (path,),
+            ).fetchall()
+        return [RunHead(*row) for row in rows]
 
     def latest(self, path: str, qualname: str) -> Run | None:
         """The newest run of a class, whatever its state."""
