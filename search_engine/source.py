@@ -54,6 +54,9 @@ def normalised(node: ast.AST) -> str:
             value = [item for item in node.decorator_list if not is_kernel_decorator(item)]
         if name == "targets" and isinstance(node, ast.Delete):
             value = _flat_targets(node.targets)
+        if name == "values" and isinstance(node, ast.JoinedStr):
+            # Python 3.12 ends some format specifications in an empty string.
+            value = [v for v in node.values if not (isinstance(v, ast.Constant) and v.value == "")]
         if value != []:
             fields.append(f"{name}={_printed(value)}")
     return f"{type(node).__name__}({','.join(fields)})"
