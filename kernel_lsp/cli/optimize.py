@@ -6,7 +6,6 @@ import argparse
 import time
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-from search_engine.source import fingerprint
 
 from kernel_lsp.cli.engine_call import add_interpreter
 from kernel_lsp.cli.output import console, print_json
@@ -18,6 +17,7 @@ from kernel_lsp.modules import choose_class
 from kernel_lsp.presentation import result_phrase, status_sentence
 from search_engine.errors import KernelLspError
 from search_engine.settings import SearchSettings
+from search_engine.source import fingerprint
 from search_engine.store.records import Run
 from search_engine.store.store import Store
 from search_engine.task import CaptureRequest
@@ -43,7 +43,8 @@ def run(options: argparse.Namespace) -> int:
     target = read_target(options.file)
     settings = settings_from(options)
     with Store() as store:
-        run_id = _start(store, target, settings, options.interpreter)
+        engine = Engine(store.path, options.interpreter)
+        run_id = _start(store, engine, target, settings)
         if options.detach:
             found = store.run(run_id)
             if options.json:
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
             else:
                 console().print(f"Search {run_id} started; watch it: kernel-lsp show {run_id}")
             return 0
-        found = _watch(store, run_id, quiet=options.json)
+        found = _watch(store, engine, run_id, quiet=options.json)
     if options.json:
         print_json(summary(found))
     else:
@@ -61,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     return 0 if found.delivery is not None else 1
 
 
-def _start(store: Store, target: Target, settings: SearchSettings, interpreter: str) -> str:
+def _start(store: Store, engine: Engine, target: Target, settings: SearchSettings) -> str:
     qualname = target.qualname or choose_class(target.text)
     digest = fingerprint(target.text, qualname)
     if digest is None:
@@ -78,11 +79,15 @@ def _start(store: Store, target: Target, settings: SearchSettings, interpreter: 
     )
     run_id, new = store.start_run(request, qualname, digest, settings)
     if new or not store.run(run_id).alive:
-        Engine(store.path, interpreter).start(run_id)
+        try:
+            engine.start(run_id)
+        except KernelLspError as error:
+            store.finish(run_id, "failed", str(error))
+            raise
     return run_id
 
 
-def _watch(store: Store, run_id: str, *, quiet: bool) -> Run:
+def _watch(store: Store, engine: Engine, run_id: str, *, quiet: bool) -> Run:
     """Print what happens until the run ends; Ctrl-C asks the search to end."""
     out = console()
     seen = 0
@@ -99,6 +104,9 @@ def _watch(store: Store, run_id: str, *, quiet: bool) -> Run:
                 found = store.run(run_id)
                 if not found.active:
                     return found
+                if not found.alive and (reason := engine.failure(run_id)) is not None:
+                    store.finish(run_id, "failed", reason)
+                    continue
                 total = found.settings.rounds * found.settings.ideas * found.settings.branches
                 done = sum(kernel.finished for kernel in found.kernels)
                 progress.update(

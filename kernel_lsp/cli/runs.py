@@ -33,7 +33,8 @@ def run(options: argparse.Namespace) -> int:
         return 0
     table = Table(box=None, pad_edge=False)
     for heading in ("run", "started", "module", "status", "decision", "result"):
-        table.add_column(heading, overflow="fold")
+        # An id that is cut cannot be given to another command.
+        table.add_column(heading, overflow="fold", no_wrap=heading == "run")
     for run in runs:
         started = datetime.datetime.fromtimestamp(run.created).strftime("%Y-%m-%d %H:%M")
         status = run.status
