@@ -30,4 +30,11 @@ class DeliveryError(KernelLspError):
 
 
 class WorkerDied(KernelLspError):
-    """A worker process ended or hung; the candidate is lost, the search is not."""
+    """A worker process ended or hung; the candidate is lost, the search is not.
+
+    ``timed_out`` tells a hang from an end.
+    """
+
+    def __init__(self, message: str, *, timed_out: bool = False) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
