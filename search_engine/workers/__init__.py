@@ -1,0 +1,1 @@
+"""Worker processes: what may hang, fault or be killed runs in them."""
