@@ -1,0 +1,1 @@
+"""The search: rounds of ideas, branches and verdicts, from a task to an offer."""

@@ -1,0 +1,42 @@
+"""What the search asks of a bench: judgements on kernels for one task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from search_engine.deliver.delivery import Delivery
+from search_engine.judgement import DeliveryCheck, DeviceInfo, Judgement
+from search_engine.task import Task
+from search_engine.verdict import Baseline, Estimate, Measurement
+
+
+class Bench(Protocol):
+    """Judges kernels for one task. Kernels are given by their source."""
+
+    def capture(self) -> Task:
+        """The task. Raises CaptureError, SetupError."""
+
+    def device(self) -> DeviceInfo:
+        """What runs the kernels."""
+
+    def prepare(self, sources: Sequence[str]) -> None:
+        """Compile kernels in parallel, ahead of ``verify``."""
+
+    def verify(self, source: str) -> Judgement:
+        """Compile (unless prepared) and verify one kernel."""
+
+    def estimate(self, source: str) -> Estimate | None:
+        """The modelled time of a verified kernel."""
+
+    def baseline(self) -> Baseline:
+        """Times of eager and torch.compile. Raises WorkerDied."""
+
+    def measure(self, source: str) -> Measurement:
+        """Times of a verified kernel beside the baselines. Raises WorkerDied."""
+
+    def check_delivery(self, delivery: Delivery) -> DeliveryCheck:
+        """Verify and time what would be delivered, as it would lie on disk."""
+
+    def close(self) -> None:
+        """End the worker."""
