@@ -1,0 +1,90 @@
+"""The limit: the least time that a GPU allows for a task. Free of torch.
+
+A roofline (Williams, Waterman, Patterson 2009) over three resources that can all work at
+the same time: DRAM, the fp32 units and the tensor cores. The slowest one is the limit.
+
+- **DRAM.** Every byte of the inputs and parameters that is read comes from DRAM: the L2
+  cache is flushed before each measured run. What is written may end in the L2 cache, so
+  only outputs beyond its size are charged; intermediate values never are.
+- **Tensor cores.** Products of matrices run on the fastest unit that can meet the
+  precision policy. An fp32 product needs three TF32 products (high and low halves), unless
+  the user's own flags let torch use TF32: then eager itself does, and one is enough.
+- **fp32 units.** Everything that is no product of matrices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from search_engine.hardware import DeviceFacts
+
+TF32_PRODUCTS = 3  # of the high and low halves of two fp32 numbers, low times low left out
+
+
+@frozen
+class Work:
+    """What a task has to do. ``products`` maps "float32", "tf32", "bfloat16" … to flops."""
+
+    read_bytes: int
+    written_bytes: int
+    products: Mapping[str, int] = field(factory=dict)
+    other_flops: int = 0  # outside products of matrices
+    other_dtype: str = "float32"
+    longest_reduction: int = 1
+
+    @property
+    def flops(self) -> int:
+        """All flops, multiply and add as two."""
+        return sum(self.products.values()) + self.other_flops
+
+    @property
+    def min_bytes(self) -> int:
+        """Every tensor that is read once, plus every output written once."""
+        return self.read_bytes + self.written_bytes
+
+
+@frozen
+class Limit:
+    """The least time in seconds, and which unit sets it."""
+
+    seconds: float
+    reason: str
+
+
+def product_rate(dtype: str, facts: DeviceFacts) -> tuple[float, str]:
+    """Flops per second of the fastest unit for products of matrices in ``dtype``, by name."""
+    if dtype == "float64":
+        return facts.fp64_flops, "fp64 units"
+    if dtype in ("float16", "bfloat16"):
+        return facts.half_flops, f"{dtype} tensor cores"
+    if dtype == "tf32":
+        return facts.tf32_flops, "TF32 tensor cores"
+    split = facts.tf32_flops / TF32_PRODUCTS
+    if split > facts.fp32_flops:
+        return split, "tensor cores, fp32 as three TF32 products"
+    return facts.fp32_flops, "fp32 units"
+
+
+def limit(work: Work, facts: DeviceFacts) -> Limit:
+    """The roofline of ``work`` on ``facts``."""
+    dram_bytes = work.read_bytes + max(0, work.written_bytes - facts.l2_bytes)
+    bounds = [
+        Limit(
+            dram_bytes / facts.dram_bytes_per_second,
+            f"DRAM: {dram_bytes / 1e6:.3g} MB at {facts.dram_bytes_per_second / 1e12:.3g} TB/s",
+        )
+    ]
+    units: dict[str, tuple[float, int]] = {}
+    for dtype, flops in work.products.items():
+        rate, unit = product_rate(dtype, facts)
+        seconds, total = units.get(unit, (0.0, 0))
+        units[unit] = (seconds + flops / rate, total + flops)
+    rate = facts.fp64_flops if work.other_dtype == "float64" else facts.fp32_flops
+    unit = "fp64 units" if work.other_dtype == "float64" else "fp32 units"
+    seconds, total = units.get(unit, (0.0, 0))
+    units[unit] = (seconds + work.other_flops / rate, total + work.other_flops)
+    for unit, (seconds, total) in units.items():
+        bounds.append(Limit(seconds, f"{unit}: {total / 1e9:.3g} GFLOP"))
+    return max(bounds, key=lambda bound: bound.seconds)
