@@ -22,11 +22,15 @@ def without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
 
 @contextmanager
 def hidden_secrets() -> Iterator[None]:
-    """Takes them out of this process's environment for a while, so that a child has none."""
+    """Takes them out of what a child process started meanwhile inherits.
+
+    ``os.environ`` itself stays as it is, so that other threads go on reading their keys.
+    """
     hidden = {name: value for name, value in os.environ.items() if _SECRET.search(name)}
     for name in hidden:
-        del os.environ[name]
+        os.unsetenv(name)
     try:
         yield
     finally:
-        os.environ.update(hidden)
+        for name, value in hidden.items():
+            os.putenv(name, value)
