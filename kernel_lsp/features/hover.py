@@ -1,0 +1,68 @@
+"""Hover on a class's name or on its ``forward``: ideas, timings, the winner and why."""
+
+from __future__ import annotations
+
+import re
+
+from lsprotocol import types as lsp
+
+from kernel_lsp.documents import View
+from kernel_lsp.modules import ModuleClass
+from kernel_lsp.session import Session
+from kernel_lsp.state import Standing
+
+_STANDING = {
+    "offered": "It waits for your decision: *Accept* or *Reject* above the class.",
+    "outdated": "The class changed since this kernel was verified: search again.",
+    "accepted": "Accepted: it is in place in this file.",
+    "stale": "The class changed since its kernel was verified: the original forward runs until "
+    "you search again.",
+}
+_MARKUP = re.compile(r"\\(.)|\*\*|(?<!\\)\*")
+
+
+def hover(session: Session, uri: str, position: lsp.Position) -> lsp.Hover | None:
+    """What is known of the class under the cursor; None where nothing was searched."""
+    view = session.view(uri)
+    found = None if view is None else _under(view, position)
+    if view is None or found is None:
+        return None
+    module, where = found
+    here = session.standing(view, module)
+    text = _text(here)
+    if not text:
+        return None
+    if session.capabilities.markdown:
+        return lsp.Hover(lsp.MarkupContent(lsp.MarkupKind.Markdown, text), where)
+    return lsp.Hover(lsp.MarkupContent(lsp.MarkupKind.PlainText, plain(text)), where)
+
+
+def _text(found: Standing) -> str:
+    run = found.run
+    if run is None:
+        return ""
+    from kernel_lsp.presentation import run_markdown
+
+    if found.phase in ("accepted", "stale") and found.in_place is not None:
+        run = found.in_place
+    return run_markdown(run, _STANDING.get(found.phase, ""))
+
+
+def _under(view: View, position: lsp.Position) -> tuple[ModuleClass, lsp.Range] | None:
+    module = view.modules.at(position.line)
+    if module is None:
+        return None
+    if position.line == module.line:
+        line, start, length = module.line, module.name_column, len(module.name)
+    elif position.line == module.forward_line:
+        line, start, length = position.line, module.forward_column, len("forward")
+    else:
+        return None
+    if not start <= view.column(position) <= start + length:
+        return None
+    return module, lsp.Range(view.position(line, start), view.position(line, start + length))
+
+
+def plain(markdown: str) -> str:
+    """The same text for a client that shows no markdown."""
+    return _MARKUP.sub(lambda match: match[1] or "", markdown)

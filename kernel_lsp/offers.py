@@ -1,0 +1,60 @@
+"""What a user can do with a class, by phase: one list for lenses and code actions."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from kernel_lsp.state import Phase, Standing
+
+OPTIMIZE = "kernelLsp.optimize"
+STOP = "kernelLsp.stop"
+SHOW_RUN = "kernelLsp.showRun"
+SHOW_KERNEL = "kernelLsp.showKernel"
+SHOW_DIFF = "kernelLsp.showDiff"
+ACCEPT = "kernelLsp.accept"
+REJECT = "kernelLsp.reject"
+REVERT = "kernelLsp.revert"
+INSERT_INPUTS = "kernelLsp.insertInputs"
+
+COMMANDS = (
+    OPTIMIZE, STOP, SHOW_RUN, SHOW_KERNEL, SHOW_DIFF, ACCEPT, REJECT, REVERT, INSERT_INPUTS,
+)  # fmt: skip
+
+
+@frozen
+class Offer:
+    """A command with its short title (lens) and the one that stands alone (code action)."""
+
+    command: str
+    lens: str
+    action: str
+
+
+_OPTIMIZE = Offer(OPTIMIZE, "Optimize with CUDA kernel", "Optimize with CUDA kernel")
+_AGAIN = Offer(OPTIMIZE, "Search again", "Optimize with CUDA kernel again")
+_STOP = Offer(STOP, "Stop", "Stop the search for a CUDA kernel")
+_DIFF = Offer(SHOW_DIFF, "Show diff", "Show diff of the CUDA kernel")
+_ACCEPT = Offer(ACCEPT, "Accept", "Accept the CUDA kernel")
+_REJECT = Offer(REJECT, "Reject", "Reject the CUDA kernel")
+_KERNEL = Offer(SHOW_KERNEL, "Show kernel", "Show the CUDA kernel")
+_REVERT = Offer(REVERT, "Revert", "Revert to the original forward")
+
+_BY_PHASE: dict[Phase, tuple[Offer, ...]] = {
+    "idle": (_OPTIMIZE,),
+    "waiting": (_STOP,),
+    "running": (_STOP,),
+    "offered": (_DIFF, _ACCEPT, _REJECT),
+    "outdated": (_AGAIN, _REJECT),
+    "accepted": (_KERNEL, _REVERT),
+    "stale": (_AGAIN, _REVERT),
+    "ended": (_AGAIN,),
+}
+
+
+def offers(found: Standing) -> tuple[Offer, ...]:
+    """What can be done with the class now."""
+    by_phase = _BY_PHASE[found.phase]
+    # An earlier kernel may still be in place while a newer search runs or ended.
+    if found.in_place is not None and _REVERT not in by_phase and found.phase != "running":
+        return (*by_phase, _REVERT)
+    return by_phase

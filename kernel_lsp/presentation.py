@@ -1,0 +1,314 @@
+"""Runs in words: the same phrases for lens, hover, progress and the command line.
+
+Plain text and markdown that read well at 80 columns, in an editor that renders it and in
+one that does not. Free of torch, pygls and rich.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+
+from attrs import frozen
+
+from search_engine.store.records import IdeaRecord, KernelRecord, Run
+from search_engine.verdict import Measurement
+
+_WIDTH = 78
+
+
+# --- numbers --------------------------------------------------------------------------
+
+
+def time_text(seconds: float) -> str:
+    """A time with three significant digits: ``31.6 µs``, ``0.164 ms``, ``8.10 ms``, ``2.50 s``."""
+    if seconds < 1e-4:
+        return f"{_digits(seconds * 1e6)} µs"
+    if seconds < 1:
+        return f"{_digits(seconds * 1e3)} ms"
+    return f"{_digits(seconds)} s"
+
+
+def _digits(value: float) -> str:
+    if value < 1:
+        return f"{value:.3f}"
+    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+
+
+def factor_text(factor: float) -> str:
+    """A speedup with three significant digits: ``×1.31``, ``×31.6``, ``×316``."""
+    return f"×{_digits(factor)}"
+
+
+def gpu_text(name: str) -> str:
+    """A GPU's name as short as people say it: ``H200``."""
+    return name.removeprefix("NVIDIA ").removeprefix("GeForce ")
+
+
+# --- phrases --------------------------------------------------------------------------
+
+
+def speedup_phrase(measurement: Measurement) -> str:
+    """``×1.31 over torch.compile, ×31.6 over eager``."""
+    eager = f"{factor_text(measurement.over_eager)} over eager"
+    over_compile = measurement.over_compile
+    if over_compile is None:
+        return f"{eager} (torch.compile failed)"
+    return f"{factor_text(over_compile)} over torch.compile, {eager}"
+
+
+def headline_phrase(measurement: Measurement) -> str:
+    """The smaller of the two speedups: what decides whether anything is offered."""
+    over_compile = measurement.over_compile
+    if over_compile is not None and over_compile <= measurement.over_eager:
+        return f"{factor_text(over_compile)} over torch.compile"
+    return f"{factor_text(measurement.over_eager)} over eager"
+
+
+def kernel_phrase(kernel: KernelRecord) -> str:
+    """A kernel's time with its speedups, or its estimate named as one."""
+    if kernel.measurement is not None:
+        time = time_text(kernel.measurement.kernel.median)
+        return f"{time}, {speedup_phrase(kernel.measurement)}"
+    if kernel.estimate is not None:
+        target = gpu_text(kernel.estimate.target)
+        return f"{time_text(kernel.estimate.seconds)} (estimate, {target})"
+    return "verified, no time"
+
+
+def limit_phrase(run: Run, kernel: KernelRecord) -> str:
+    """``83% of the limit``, empty where the limit or the time is unknown."""
+    if run.task is None or not kernel.seconds:
+        return ""
+    return f"{100 * run.task.limit_seconds / kernel.seconds:.0f}% of the limit"
+
+
+def best_phrase(run: Run) -> str:
+    """The best kernel so far in a few words, empty where there is none."""
+    best = run.best
+    if best is None:
+        return ""
+    if best.measurement is not None:
+        return f"best {headline_phrase(best.measurement)}"
+    if best.estimate is not None:
+        target = gpu_text(best.estimate.target)
+        return f"best estimate {time_text(best.estimate.seconds)} ({target})"
+    return f"{len(run.accepted_kernels)} verified"
+
+
+def headroom_phrase(run: Run) -> str:
+    """What the hardware leaves to gain: ``eager 8.10 ms · limit 0.130 ms · headroom ×62.3``.
+
+    Without a measured eager time only the limit, empty where that is unknown too.
+    """
+    if run.task is None:
+        return ""
+    limit = run.task.limit_seconds
+    baseline = run.baseline
+    if baseline is None or limit <= 0:
+        return f"limit {time_text(limit)} ({gpu_text(run.task.target).upper()})"
+    eager = baseline.eager.median
+    return (
+        f"eager {time_text(eager)} · limit {time_text(limit)} · headroom "
+        f"{factor_text(eager / limit)}"
+    )
+
+
+def result_phrase(run: Run) -> str:
+    """What a run came to, or has come to so far, in one phrase."""
+    kernel = run.winner or (run.best if run.active else None)
+    if kernel is not None:
+        return kernel_phrase(kernel)
+    if run.active:
+        return "nothing verified yet"
+    return {"failed": "failed", "stopped": "stopped"}.get(run.status, "nothing faster found")
+
+
+def status_sentence(run: Run) -> str:
+    """Where a run is: what it does while active, how it ended afterwards."""
+    if not run.active:
+        return run.message
+    if run.stop_requested:
+        return "stopping"
+    if run.round == 0:
+        return run.message
+    parts = [f"round {run.round}/{run.settings.rounds}", best_phrase(run)]
+    return " · ".join(part for part in parts if part)
+
+
+def progress_message(run: Run) -> str:
+    """One line of live progress: round, kernels done, best so far, what is being done."""
+    if run.stop_requested:
+        return "stopping after this kernel"
+    if run.round == 0:
+        return run.message
+    done = sum(kernel.finished for kernel in run.kernels)
+    kernels = f"{done}/{len(run.kernels)} kernels" if run.kernels else ""
+    parts = [f"round {run.round}/{run.settings.rounds}", kernels, best_phrase(run), run.message]
+    return " · ".join(part for part in parts if part)
+
+
+def progress_share(run: Run) -> float:
+    """How much of the search is done at most, from 0 to 1: rounds, and kernels of the round."""
+    if run.round == 0:
+        return 0.0
+    now = [k for idea in run.ideas if idea.round == run.round for k in run.kernels_of(idea)]
+    size = max(run.settings.ideas * run.settings.branches, len(now), 1)
+    within = sum(kernel.finished for kernel in now) / size
+    return min((run.round - 1 + within) / max(run.settings.rounds, 1), 1.0)
+
+
+# --- ideas ----------------------------------------------------------------------------
+
+
+@frozen
+class IdeaRow:
+    """An idea with its outcome so far."""
+
+    round: int
+    title: str
+    category: str
+    proposer: str
+    outcome: str  # its best kernel's time and speedups, or why it has none
+    seconds: float | None  # of its best kernel
+    winner: bool
+
+
+def idea_rows(run: Run) -> list[IdeaRow]:
+    """Every idea of a run in the order of the rounds."""
+    return [_idea_row(run, record) for record in run.ideas]
+
+
+def _idea_row(run: Run, record: IdeaRecord) -> IdeaRow:
+    kernels = run.kernels_of(record)
+    verified = [k for k in kernels if k.verdict is not None and k.verdict.accepted]
+    best = min(verified, key=lambda k: k.seconds or float("inf"), default=None)
+    return IdeaRow(
+        round=record.round,
+        title=record.idea.title,
+        category=record.idea.category,
+        proposer=record.proposer,
+        outcome=_outcome(run, record, kernels, best),
+        seconds=None if best is None else best.seconds,
+        winner=any(k.id == run.winner_id for k in kernels),
+    )
+
+
+def _outcome(
+    run: Run,
+    record: IdeaRecord,
+    kernels: tuple[KernelRecord, ...],
+    best: KernelRecord | None,
+) -> str:
+    if best is not None and best.seconds is not None:
+        return ", ".join(part for part in (kernel_phrase(best), limit_phrase(run, best)) if part)
+    if not kernels:
+        if record.branched or not run.active:
+            return "no kernel was made of it"
+        return "waiting"
+    if any(not kernel.finished for kernel in kernels):
+        return "being verified and timed" if run.active else "not finished"
+    if best is not None:
+        return kernel_phrase(best)
+    reasons = [k.verdict.reason for k in kernels if k.verdict is not None]
+    return f"rejected: {reasons[0]}" if reasons else "rejected"
+
+
+# --- markdown -------------------------------------------------------------------------
+
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~])")
+
+
+def escape(text: str) -> str:
+    """Text as markdown shows it literally: ideas may come from a model, links must not."""
+    return _SPECIAL.sub(r"\\\1", " ".join(text.split()))
+
+
+def _wrap(text: str, indent: str = "") -> str:
+    return textwrap.fill(
+        text, _WIDTH, initial_indent=indent, subsequent_indent=indent,
+        break_long_words=False, break_on_hyphens=False,
+    )  # fmt: skip
+
+
+def run_markdown(run: Run, standing: str = "") -> str:
+    """A run as markdown: where it is, its ideas, the winner and why it wins.
+
+    ``standing`` is one sentence on where the result stands in the user's file; without it
+    the store's own record of the decision is told.
+    """
+    blocks = [_wrap(f"**{escape(run.qualname)}** · {escape(status_sentence(run))}")]
+    headroom = headroom_phrase(run)
+    if headroom:
+        blocks.append(_wrap(headroom))
+    if run.winner is not None:
+        blocks.append(_winner(run, run.winner))
+    standing = standing or _decision_sentence(run)
+    if standing:
+        blocks.append(_wrap(standing))
+    rows = idea_rows(run)
+    for round_number in sorted({row.round for row in rows}):
+        blocks.append(_round(round_number, [row for row in rows if row.round == round_number]))
+    if run.task is not None and run.task.notes:
+        blocks.append("\n".join(_wrap(f"Note: {escape(note)}") for note in run.task.notes))
+    return "\n\n".join(blocks) + "\n"
+
+
+def _round(number: int, rows: list[IdeaRow]) -> str:
+    proposers = ", ".join(dict.fromkeys(row.proposer for row in rows))
+    lines = [f"**Round {number}** ({escape(proposers)})", ""]
+    for row in rows:
+        mark = " · **winner**" if row.winner else ""
+        lines.append(_item(f"- *{escape(row.title)}* · {escape(row.category)}{mark}"))
+        # Two spaces at a line's end are markdown's line break inside a list item.
+        lines[-1] += "  "
+        lines.append(_wrap(escape(row.outcome), "  "))
+    return "\n".join(lines)
+
+
+def _item(text: str) -> str:
+    return textwrap.fill(text, _WIDTH, subsequent_indent="  ", break_long_words=False)
+
+
+def _winner(run: Run, kernel: KernelRecord) -> str:
+    delivery = run.delivery
+    lines = []
+    if delivery is not None:
+        lines.append(_wrap(f"**{escape(delivery.title)}**: {_full_phrase(run, kernel)}"))
+        lines.append("")
+        lines.append(_wrap(escape(delivery.rationale)))
+    else:
+        lines.append(_wrap(_full_phrase(run, kernel)))
+    verified = _verified_sentence(kernel)
+    if verified:
+        lines += ["", _wrap(verified)]
+    return "\n".join(lines)
+
+
+def _full_phrase(run: Run, kernel: KernelRecord) -> str:
+    parts = [kernel_phrase(kernel), limit_phrase(run, kernel)]
+    return ", ".join(part for part in parts if part)
+
+
+def _verified_sentence(kernel: KernelRecord) -> str:
+    verdict = kernel.verdict
+    if verdict is None or not verdict.accepted:
+        return ""
+    sentence = f"Verified on {escape(verdict.device)}"
+    worst = verdict.worst
+    if worst is not None:
+        sentence += f": error {worst.error:.2g} against fp64, bound {worst.bound:.2g}"
+    if kernel.measurement is None:
+        sentence += "; not measured, there was no GPU"
+    notes = "".join(f" {escape(note)}." for note in verdict.notes)
+    return f"{sentence}.{notes}"
+
+
+def _decision_sentence(run: Run) -> str:
+    return {
+        "none": "",
+        "pending": "It waits for your decision: Accept or Reject.",
+        "accepted": "Accepted.",
+        "rejected": "Rejected.",
+        "reverted": "Accepted once, then reverted.",
+    }[run.decision]

@@ -1,0 +1,96 @@
+"""Corrections to pygls's protocol: lines as the protocol means them, and a shutdown that ends."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+from typing import Any
+
+from lsprotocol import types as lsp
+from pygls.protocol import LanguageServerProtocol, lsp_method
+from pygls.workspace import TextDocument, Workspace
+
+from kernel_lsp.chunks import lines_of
+
+
+class Document(TextDocument):
+    """A document whose lines end at ``\\n``, ``\\r\\n`` and ``\\r`` only.
+
+    pygls cuts with ``str.splitlines``, which also cuts at form feeds: incremental changes
+    behind one would be applied to the wrong line.
+    """
+
+    _cut: tuple[str, tuple[str, ...]] | None = None
+
+    @property
+    def lines(self) -> Sequence[str]:
+        """Lines with their ends, kept until the text changes."""
+        source = self.source
+        if self._cut is None or self._cut[0] is not source:
+            self._cut = (source, tuple(_with_ends(source)))
+        return self._cut[1]
+
+
+def _with_ends(text: str) -> list[str]:
+    lines = []
+    position = 0
+    for line in lines_of(text):
+        end = position + len(line)
+        end += 2 if text.startswith("\r\n", end) else 1 if end < len(text) else 0
+        lines.append(text[position:end])
+        position = end
+    return lines if lines[-1] else lines[:-1]
+
+
+class PythonWorkspace(Workspace):
+    """A workspace of such documents."""
+
+    def _create_text_document(
+        self,
+        doc_uri: str,
+        source: str | None = None,
+        version: int | None = None,
+        language_id: str | None = None,
+    ) -> TextDocument:
+        return Document(
+            doc_uri,
+            source=source,
+            version=version,
+            language_id=language_id,
+            sync_kind=self._sync_kind,
+            position_codec=self._position_codec,
+        )
+
+
+class Protocol(LanguageServerProtocol):
+    """The language server's protocol."""
+
+    @lsp_method(lsp.INITIALIZE)
+    def lsp_initialize(
+        self, params: lsp.InitializeParams
+    ) -> Generator[Any, Any, lsp.InitializeResult]:
+        """Answer ``initialize`` and put our workspace in the place of pygls's, still empty."""
+        result = yield from super().lsp_initialize(params)
+        folders = list(params.workspace_folders or [])
+        self._workspace = PythonWorkspace(
+            self.workspace.root_uri,
+            self._server._text_document_sync_kind,
+            folders,
+            self.workspace.position_encoding,
+        )
+        return result
+
+    @lsp_method(lsp.SHUTDOWN)
+    def lsp_shutdown(self, *args: Any) -> Generator[Any, Any, None]:
+        """Cancel what is in flight and answer.
+
+        pygls walks the live dictionary of requests, from which each cancelled one removes
+        itself, and fails with a request in flight (pygls #606).
+        """
+        handler = self.fm.features.get(lsp.SHUTDOWN)
+        if handler is not None:
+            yield handler, args, None
+        current = self.msg_id
+        for msg_id, future in list(self._request_futures.items()):
+            if msg_id != current and not future.done():
+                future.cancel()
+        self._shutdown = True
