@@ -61,7 +61,8 @@ class Study:
         if self.store.stop_requested(self.run_id):
             return "it was stopped"
         if self._open(run) is None and self._last_round(run) >= settings.rounds:
-            return f"{settings.rounds} rounds are done"
+            one = settings.rounds == 1
+            return "its one round is done" if one else f"{settings.rounds} rounds are done"
         if time.monotonic() - self._started > settings.minutes * 60:
             return f"{settings.minutes:g} minutes are over"
         if best is not None and best.seconds is not None:
