@@ -30,7 +30,7 @@ _IDENTIFIER = re.compile(r"[A-Za-z_]\w*\Z")
 # One value of a macro: a number, a type or a name, nothing that could hold a statement.
 _TUNE_VALUE = re.compile(r"[-+]?[\w.:<>, ]+\Z")
 
-_WORD = re.compile(r"[\w.]+|[^\w\s]{1,3}")
+_WORD = re.compile(r"[\w.]+|[<>]{1,3}|[^\w\s]")
 
 LONGEST_LINE = 2000  # characters; keeps expression trees shallow too
 LONGEST_EXPRESSION = 400
