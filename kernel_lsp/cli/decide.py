@@ -26,10 +26,6 @@ def _read(path: Path) -> str:
         raise DeliveryError(f"{path} cannot be read ({error.strerror}).") from None
 
 
-def _exact_write(path: Path, text: str) -> None:
-    files.write_text(path, text)
-
-
 def delivery_diff(run: Run) -> str:
     """The edit that Accept makes, as a unified diff over the user's file and the new files."""
     delivery = _delivery(run)
@@ -47,8 +43,12 @@ def delivery_diff(run: Run) -> str:
     return "".join(parts)
 
 
+def _delivered(path: Path, delivery: Delivery) -> list[Path]:
+    return [path.parent / name for name in delivery.files]
+
+
 def accept(store: Store, run: Run) -> list[Path]:
-    """Write the delivered files and the two lines; returns what was written.
+    """Write the delivered files and the two lines; returns the files concerned.
 
     The user's file is written last: if anything fails before, nothing of theirs changed.
     Raises DeliveryError where the class changed since verification or a file is in the way.
@@ -59,14 +59,14 @@ def accept(store: Store, run: Run) -> list[Path]:
     path = Path(run.path)
     before = _read(path)
     after = edit.apply(before, edit.insert(before, delivery))
-    written = files.write(path.parent, delivery)
+    files.write(path.parent, delivery)
     try:
-        _exact_write(path, after)
+        files.write_text(path, after)
     except BaseException:
         files.remove(path.parent, delivery)
         raise
     store.decide(run.id, "accepted")
-    return [*written, path]
+    return [*_delivered(path, delivery), path]
 
 
 def reject(store: Store, run: Run) -> None:
@@ -78,13 +78,16 @@ def reject(store: Store, run: Run) -> None:
 
 
 def revert(store: Store, run: Run) -> list[Path]:
-    """Take out exactly what Accept put in; returns what was removed or changed."""
+    """Take out exactly what Accept put in; returns the files concerned.
+
+    A delivered file that was edited since stays where it is.
+    """
     delivery = _delivery(run)
     if run.decision != "accepted":
         raise KernelLspError(f"Run {run.id} was not accepted: it is {run.decision}.")
     path = Path(run.path)
     before = _read(path)
-    _exact_write(path, edit.apply(before, edit.remove(before, delivery)))
-    removed = files.remove(path.parent, delivery)
+    files.write_text(path, edit.apply(before, edit.remove(before, delivery)))
+    files.remove(path.parent, delivery)
     store.decide(run.id, "reverted")
-    return [path, *removed]
+    return [path, *_delivered(path, delivery)]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from search_engine.deliver.delivery import Delivery
+from search_engine.deliver.files import signed
 from search_engine.proposers._base import Branch, Idea
 from search_engine.settings import SearchSettings
 from search_engine.source import fingerprint
@@ -36,8 +37,11 @@ def delivery_for(text: str) -> Delivery:
         qualname="Net",
         fingerprint=digest,
         files={
-            "net_cuda/Net.cu": "// kernel\n",
-            "net_cuda/Net.py": "def Net_cuda(c):\n    return c\n",
+            name: signed(name, text)
+            for name, text in {
+                "net_cuda/Net.cu": "// kernel\n",
+                "net_cuda/Net.py": "def Net_cuda(c):\n    return c\n",
+            }.items()
         },
         import_line="from net_cuda.Net import Net_cuda",
         decorator_line="@Net_cuda",
