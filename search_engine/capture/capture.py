@@ -161,6 +161,11 @@ def _specs(
 
     for name, value in leaves(module.forward, call):
         if isinstance(value, torch.Tensor):
+            if values.overlaps(value):
+                raise CaptureError(
+                    f"Elements of the input {name!r} share memory: give forward a copy "
+                    f"({name}.contiguous())."
+                )
             add(name, "input", value, tuple(value.stride()))
     for name, (role, tensor) in state_of(module).items():
         add(name, role, tensor, tuple(tensor.stride()))

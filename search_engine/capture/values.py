@@ -60,35 +60,57 @@ def observe(name: str, tensor: torch.Tensor) -> Leaf:
 
 
 def empty_like(leaf: Leaf, device: str) -> torch.Tensor:
-    """Memory of the leaf's shape and stride; row-major where its strides overlap."""
-    tensor = torch.empty_strided(leaf.shape, leaf.stride, dtype=leaf.dtype, device=device)
-    dense = tensor.untyped_storage().nbytes() >= tensor.numel() * tensor.element_size()
-    return tensor if dense else torch.empty(leaf.shape, dtype=leaf.dtype, device=device)
+    """Memory of the leaf's shape and strides, gaps included; expanded where a stride is 0."""
+    once = tuple(1 if step == 0 else s for s, step in zip(leaf.shape, leaf.stride, strict=True))
+    tensor = torch.empty_strided(once, leaf.stride, dtype=leaf.dtype, device=device)
+    return tensor.expand(leaf.shape)
+
+
+def overlaps(tensor: torch.Tensor) -> bool:
+    """Whether different elements share memory other than by expansion (stride 0)."""
+    sized = zip(tensor.stride(), tensor.shape, strict=True)
+    span = 1
+    for step, size in sorted((step, size) for step, size in sized if step and size > 1):
+        if step < span:
+            return True
+        span += step * (size - 1)
+    return False
 
 
 def draw(leaf: Leaf, distribution: str, domain: Domain, seed: int, device: str) -> torch.Tensor:
     """A fresh tensor of the leaf; the same for the same arguments on one kind of device."""
     generator = torch.Generator(device=device).manual_seed(seed)
     out = empty_like(leaf, device)
+    target = out  # without expanded dimensions
+    for dim, step in enumerate(leaf.stride):
+        target = target.narrow(dim, 0, 1) if step == 0 and leaf.shape[dim] > 1 else target
+    shape = tuple(target.shape)
     if leaf.dtype is torch.bool:
-        return out.copy_(torch.rand(leaf.shape, generator=generator, device=device) < leaf.share)
-    if not leaf.dtype.is_floating_point:
+        target.copy_(torch.rand(shape, generator=generator, device=device) < leaf.share)
+    elif not leaf.dtype.is_floating_point:
         low = 0 if leaf.low is None else int(leaf.low)
         high = 9 if leaf.high is None else int(leaf.high)
-        return out.random_(low, high + 1, generator=generator)
-    values = _floats(leaf, distribution, generator, device)
-    if leaf.low is not None and leaf.high is not None:
-        values = _fold(values, leaf.low, leaf.high)
-    elif domain == "unit":
-        values = _fold(values, 0.0, 1.0)
-    elif domain == "positive":
-        values = values.abs_()
-    return out.copy_(values)
+        target.random_(low, high + 1, generator=generator)
+    else:
+        numbers = _floats(shape, leaf.dtype, distribution, generator, device)
+        if leaf.low is not None and leaf.high is not None:
+            numbers = _fold(numbers, leaf.low, leaf.high)
+        elif domain == "unit":
+            numbers = _fold(numbers, 0.0, 1.0)
+        elif domain == "positive":
+            numbers = numbers.abs_()
+        target.copy_(numbers)
+    return out
 
 
-def _floats(leaf: Leaf, distribution: str, generator: torch.Generator, device: str) -> torch.Tensor:
-    dtype = leaf.dtype
-    values = torch.empty(leaf.shape, dtype=dtype, device=device)
+def _floats(
+    shape: tuple[int, ...],
+    dtype: torch.dtype,
+    distribution: str,
+    generator: torch.Generator,
+    device: str,
+) -> torch.Tensor:
+    values = torch.empty(shape, dtype=dtype, device=device)
     narrow = dtype is torch.float16  # largest 65504, least normal 6.1e-5
     if distribution in ("uniform", "wide"):
         values.uniform_(generator=generator)
