@@ -40,8 +40,8 @@ async def accept(session: Session, arguments: Sequence[Any]) -> dict[str, Any]:
     view = target.view
     edits = await asyncio.to_thread(lines.insert, view.text, delivery)
     folder = view.file.parent
-    await asyncio.to_thread(files.check, folder, delivery)
     before = await asyncio.to_thread(_contents, folder, delivery)
+    _check_free(before, delivery, folder)
     plan = accept_plan(
         session.capabilities, view, delivery, [_client_edit(view, e) for e in edits],
         confirm=session.settings.preview_accept,
@@ -68,7 +68,7 @@ async def reject(session: Session, arguments: Sequence[Any]) -> dict[str, Any]:
     if target.standing.in_place is not None and target.standing.in_place.id == run.id:
         raise DeliveryError(f"The kernel of {run.qualname} is in place: use Revert.")
     if run.decision == "accepted":
-        await asyncio.to_thread(files.remove, target.view.file.parent, delivery)
+        await _remove_files(session, target.view.file.parent, delivery)
     await _record(session, run, "rejected")
     return {"run": run.id, "decision": "rejected", "files": []}
 
@@ -87,7 +87,7 @@ async def revert(session: Session, arguments: Sequence[Any]) -> dict[str, Any]:
     unchanged = [
         folder / name
         for name, text in delivery.files.items()
-        if contents[folder / name] == text.encode()
+        if _same(contents[folder / name], text)
     ]
     plan = revert_plan(
         session.capabilities, view, delivery, [_client_edit(view, e) for e in edits], unchanged
@@ -97,7 +97,7 @@ async def revert(session: Session, arguments: Sequence[Any]) -> dict[str, Any]:
         raise DeliveryError(
             f"The editor did not take the kernel of {run.qualname} out: try Revert again."
         )
-    await asyncio.to_thread(files.remove, folder, delivery)
+    await _remove_files(session, folder, delivery)
     await _record(session, run, "reverted")
     return {"run": run.id, "decision": "reverted", "files": []}
 
@@ -131,6 +131,39 @@ def _contents(folder: Path, delivery: Delivery) -> dict[Path, bytes | None]:
         path = folder / name
         found[path] = path.read_bytes() if path.is_file() else None
     return found
+
+
+def _same(content: bytes | None, text: str) -> bool:
+    """Whether a file holds the text; editors may change line ends and the last line's."""
+    return content is not None and content.split() == text.encode().split()
+
+
+def _check_free(contents: dict[Path, bytes | None], delivery: Delivery, folder: Path) -> None:
+    """An editor's "create" overwrites: what is not ours must be found before it is asked."""
+    for name, text in delivery.files.items():
+        content = contents[folder / name]
+        if content is None or _same(content, text):
+            continue
+        found = content.decode("utf-8", errors="replace")
+        if not files.is_unchanged(name, found):
+            what = "was edited since it was delivered" if files.is_ours(found) else "is in the way"
+            raise DeliveryError(f"{folder / name} {what}: move it away, then accept again.")
+
+
+def _fill(folder: Path, delivery: Delivery) -> None:
+    """Write the files that the client created empty."""
+    for name in delivery.files:
+        path = folder / name
+        if path.is_file() and path.stat().st_size == 0:
+            path.unlink()
+    files.write(folder, delivery)
+
+
+async def _remove_files(session: Session, folder: Path, delivery: Delivery) -> None:
+    kept = await asyncio.to_thread(files.remove, folder, delivery)
+    if kept:
+        names = ", ".join(str(path.relative_to(folder)) for path in kept)
+        session.warn(f"{names} was edited since it was delivered and stays: delete it by hand.")
 
 
 def _uris(folder: Path, delivery: Delivery) -> list[str]:
@@ -176,7 +209,7 @@ async def _settle(session: Session, view: View, delivery: Delivery, plan: Plan) 
         )
     else:
         # Created but empty: the text is in an unsaved buffer, or was ours to fill in.
-        await asyncio.to_thread(files.write, folder, delivery)
+        await asyncio.to_thread(_fill, folder, delivery)
     if not await _buffer(session, view.uri, lambda text: lines.is_applied(text, delivery)):
         raise DeliveryError(
             f"The import and the decorator did not reach {view.file.name}, so the kernel of "
@@ -188,7 +221,7 @@ async def _saved(folder: Path, delivery: Delivery) -> bool:
     deadline = time.monotonic() + _SAVE_SECONDS
     while True:
         found = await asyncio.to_thread(_contents, folder, delivery)
-        if all(found[folder / name] == text.encode() for name, text in delivery.files.items()):
+        if all(_same(found[folder / name], text) for name, text in delivery.files.items()):
             return True
         if time.monotonic() > deadline:
             return False
