@@ -62,9 +62,7 @@ def main() -> None:
 
     includes = include_folders()
     # NVRTC loads a second library (its builtins) at the first compilation: do one now.
-    nvrtc.compile_source(
-        'extern "C" __global__ void warm_up() {}', "sm_80", includes, {"WARM_UP": "1"}
-    )
+    nvrtc.compile_source('extern "C" __global__ void warm_up() {}', "sm_80", includes)
     confine.limit_resources(memory_bytes=MEMORY_BYTES)
     confined = confine.allow_reading_only(includes)
     write_frame(replies, {"nvrtc": nvrtc.version(), "confined": confined})
@@ -77,9 +75,7 @@ def main() -> None:
         confine.limit_cpu(CPU_SECONDS)
         started = time.perf_counter()
         try:
-            result = nvrtc.compile_source(
-                source.decode(), request["arch"], includes, request["defines"]
-            )
+            result = nvrtc.compile_source(source.decode(), request["arch"], includes)
         except nvrtc.NvrtcError as error:
             write_frame(replies, {"error": str(error)})
             continue

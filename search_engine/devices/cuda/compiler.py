@@ -24,13 +24,13 @@ from typing import IO, Any, TypeAlias
 from attrs import field, frozen
 
 from search_engine.contract.tokens import directives, tokenize
+from search_engine.data_folder import data_folder
 from search_engine.devices.cuda.compile_helper import read_frame, write_frame
 from search_engine.devices.cuda.cubin import Function, functions_of
 from search_engine.devices.cuda.headers import ADVICE, include_folders
 from search_engine.devices.cuda.log import findings_of
 from search_engine.devices.cuda.options import command_line
 from search_engine.errors import SetupError
-from search_engine.data_folder import data_folder
 from search_engine.verdict import Finding
 from search_engine.workers.environment import without_secrets
 
@@ -75,22 +75,12 @@ class Compiler:
         self._threads = ThreadPoolExecutor(self._size, thread_name_prefix="nvrtc")
         self._banner: dict[str, Any] | None = None
 
-    def compile(
-        self,
-        sources: Sequence[str],
-        arch: str,
-        defines: Sequence[Mapping[str, str]] | None = None,
-    ) -> list[Outcome]:
+    def compile(self, sources: Sequence[str], arch: str) -> list[Outcome]:
         """Compile sources for ``arch`` ("sm_90a"); results are in the same order.
 
-        ``defines`` holds the macros of each source. Raises SetupError where NVRTC or
-        CUDA's headers are missing.
+        Raises SetupError where NVRTC or CUDA's headers are missing.
         """
-        macros = defines or [{} for _ in sources]
-        jobs = [
-            self._threads.submit(self._compile_one, source, arch, dict(given))
-            for source, given in zip(sources, macros, strict=True)
-        ]
+        jobs = [self._threads.submit(self._compile_one, source, arch) for source in sources]
         return [job.result() for job in jobs]
 
     def banner(self) -> dict[str, Any]:
@@ -122,17 +112,17 @@ class Compiler:
     def _give(self, helper: Helper) -> None:
         self._idle.put(helper if helper.alive else None)
 
-    def _compile_one(self, source: str, arch: str, defines: dict[str, str]) -> Outcome:
+    def _compile_one(self, source: str, arch: str) -> Outcome:
         refused = screen_includes(source)
         if refused:
             return Failed(tuple(refused))
-        path = self._cache / f"{self._key(source, arch, defines)}.bin"
+        path = self._cache / f"{self._key(source, arch)}.bin"
         cached = _read_cache(path)
         if cached is not None:
             return cached
         helper = self._take()
         try:
-            reply, cubin = helper.compile(source, arch, defines)
+            reply, cubin = helper.compile(source, arch)
         except HelperDied as death:
             return Failed((Finding("compile", str(death)),))
         finally:
@@ -144,12 +134,9 @@ class Compiler:
         _write_cache(path, reply, cubin)
         return _compiled(reply, cubin, float(reply["seconds"]))
 
-    def _key(self, source: str, arch: str, defines: Mapping[str, str]) -> str:
-        parts = [
-            str(self.banner()["nvrtc"]),
-            source,
-            *command_line(arch, include_folders(), defines),
-        ]
+    def _key(self, source: str, arch: str) -> str:
+        options = command_line(arch, include_folders())
+        parts = [str(self.banner()["nvrtc"]), source, *options]
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -191,15 +178,11 @@ class Helper:
         """Whether the process can take another source."""
         return self._process.poll() is None
 
-    def compile(
-        self, source: str, arch: str, defines: Mapping[str, str]
-    ) -> tuple[dict[str, Any], bytes]:
+    def compile(self, source: str, arch: str) -> tuple[dict[str, Any], bytes]:
         """The helper's reply and the cubin. Raises HelperDied."""
         assert self._process.stdin is not None
         try:
-            write_frame(
-                self._process.stdin, {"arch": arch, "defines": dict(defines)}, source.encode()
-            )
+            write_frame(self._process.stdin, {"arch": arch}, source.encode())
         except OSError:
             raise HelperDied("The compiler's process ended; try again.") from None
         return self._receive(COMPILE_SECONDS)

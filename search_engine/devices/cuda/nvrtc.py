@@ -6,7 +6,7 @@ It goes through cuda.bindings, the layer that cuda.core itself calls: importing 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from attrs import frozen
@@ -41,11 +41,9 @@ def version() -> str:
     return f"{major}.{minor}"
 
 
-def compile_source(
-    source: str, arch: str, includes: Sequence[str], defines: Mapping[str, str]
-) -> Compilation:
+def compile_source(source: str, arch: str, includes: Sequence[str]) -> Compilation:
     """Compile CUDA C++ to a cubin. Raises NvrtcError where NVRTC itself fails."""
-    flags = [flag.encode() for flag in command_line(arch, includes, defines)]
+    flags = [flag.encode() for flag in command_line(arch, includes)]
     program = _call(nvrtc.nvrtcCreateProgram(source.encode(), FILE_NAME.encode(), 0, None, None))
     try:
         (status,) = nvrtc.nvrtcCompileProgram(program, len(flags), flags)
