@@ -1,0 +1,53 @@
+"""The line between rounding and cheating. Free of torch.
+
+An error is ‖out − reference‖ / ‖reference‖ with the reference in fp64, pooled over the
+draws of a distribution. A kernel passes while its error is at most
+
+    bound = max(EAGER_FACTOR · eager's error, eps · √min(K, LONGEST_SUM) · FLOOR_FACTOR)
+
+with K the longest reduction in the task: honest ways to order a sum differ by that much,
+also where eager was lucky. The worst row may have WORST_ROW times the bound. What honest
+kernels and evasions measure against this line is in docs/verification.md;
+``benchmarks/accuracy_line.py`` prints it.
+"""
+
+from __future__ import annotations
+
+import math
+
+EAGER_FACTOR = 2.0
+FLOOR_FACTOR = 0.25
+LONGEST_SUM = 4096  # terms; longer sums are split by any kernel worth having
+WORST_ROW = 4.0
+# A row's error is taken relative to its own norm, or this share of the typical row's where
+# it is smaller: a row that cancels to nearly nothing would otherwise judge its neighbours.
+SMALL_ROW = 0.1
+# Without an fp64 reference the kernel is compared with eager itself: the distance of two
+# results that are each within the floor, and once more for luck.
+EAGER_REFERENCE_FACTOR = 3.0
+
+EPS = {
+    "float64": 2.0**-52,
+    "float32": 2.0**-23,
+    "float16": 2.0**-10,
+    "bfloat16": 2.0**-7,
+}
+
+
+def floor(dtype: str, longest_reduction: int) -> float:
+    """What an honest sum of that length may lose in ``dtype``, whatever eager does."""
+    return EPS[dtype] * math.sqrt(min(max(longest_reduction, 1), LONGEST_SUM)) * FLOOR_FACTOR
+
+
+def bound(eager_error: float, dtype: str, longest_reduction: int) -> float:
+    """The largest error over the whole output that passes."""
+    return max(EAGER_FACTOR * eager_error, floor(dtype, longest_reduction))
+
+
+def worst_row_bound(bound: float, eager_worst_row: float) -> float:
+    """The largest error in one row that passes.
+
+    Where eager's own worst row is beyond the bound (rows of one element that nearly
+    cancel), that is what the factor counts from.
+    """
+    return WORST_ROW * max(bound, eager_worst_row)

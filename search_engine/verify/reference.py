@@ -1,0 +1,180 @@
+"""References: inputs of a draw, eager's answer and the fp64 answer.
+
+Where a kernel could read the host's memory through the device (a GPU), the answers are
+computed after the kernel ran and thrown away, and every kernel gets fresh secret inputs.
+Where it runs in a locked-down process of its own (the cpu device), they are computed once
+and kept for the candidates to come.
+"""
+
+from __future__ import annotations
+
+import torch
+from attrs import define, frozen
+
+from search_engine.capture.call import Call
+from search_engine.capture.captured import Captured
+from search_engine.capture.values import Domain
+from search_engine.verify.doubled import Doubled, NoReference
+
+_KEPT_BYTES = 2**30  # of inputs and answers of one session
+
+DOMAINS: tuple[Domain, ...] = ("any", "positive", "unit")
+
+
+@frozen
+class Inputs:
+    """What a kernel reads in one draw, by contract name, and the call that it stands for."""
+
+    distribution: str
+    seed: int
+    call: Call
+    tensors: dict[str, torch.Tensor]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        return sum(t.numel() * t.element_size() for t in self.tensors.values())
+
+
+@frozen
+class Answers:
+    """Outputs by contract name: eager's in the task's dtype, and fp64's.
+
+    ``exact`` is eager's own where the module does not run in fp64.
+    """
+
+    eager: dict[str, torch.Tensor]
+    exact: dict[str, torch.Tensor]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all tensors."""
+        both = [*self.eager.values(), *self.exact.values()]
+        return sum(t.numel() * t.element_size() for t in both)
+
+
+class Dropped(Exception):
+    """A distribution on which eager itself has no answer; the message says why."""
+
+
+@define
+class _Kept:
+    inputs: Inputs
+    answers: Answers
+
+
+class Reference:
+    """Draws and answers for one captured module at one size.
+
+    ``keep`` holds on to them; then the same seeds must be used for every candidate.
+    """
+
+    def __init__(self, captured: Captured, *, keep: bool) -> None:
+        self.captured = captured
+        self._keep = keep
+        self._kept: dict[tuple[str, int], _Kept] = {}
+        self._kept_bytes = 0
+        self._domains: dict[str, Domain] = {}
+        self._dropped: dict[str, str] = {}
+        self._doubled: Doubled | None = None
+        self.no_fp64: str | None = None  # why there is no fp64 reference
+
+    def inputs(self, distribution: str, seed: int) -> Inputs:
+        """The draw. Raises Dropped where eager is known to have no answer on it."""
+        if distribution in self._dropped:
+            raise Dropped(self._dropped[distribution])
+        kept = self._kept.get((distribution, seed))
+        if kept is not None:
+            return kept.inputs
+        return self._draw(distribution, seed, self._domains.get(distribution, "any"))
+
+    def answers(self, inputs: Inputs) -> Answers:
+        """Eager's and the fp64 answer on a draw.
+
+        Raises Dropped where eager has none.
+        """
+        kept = self._kept.get((inputs.distribution, inputs.seed))
+        if kept is not None:
+            return kept.answers
+        self._set_state(inputs)
+        answers = self.evaluate(inputs.call)
+        reason = unusable(answers)
+        if reason is not None:
+            raise Dropped(reason)
+        self._store(inputs, answers)
+        return answers
+
+    def prepare(self, distribution: str, seed: int) -> None:
+        """Find out once on which domain eager has answers for ``distribution``.
+
+        The draw is made and answered here. Where a kernel could find what is left of that
+        in memory, ``seed`` must be none that the kernel is checked on. Raises Dropped where
+        eager has no answer on any domain.
+        """
+        if distribution in self._dropped:
+            raise Dropped(self._dropped[distribution])
+        if distribution in self._domains:
+            return
+        reason = ""
+        for domain in DOMAINS:
+            inputs = self._draw(distribution, seed, domain)
+            self._set_state(inputs)
+            try:
+                answers = self.evaluate(inputs.call)
+            except Exception as error:  # noqa: BLE001 (forward refuses such values)
+                reason = f"forward raises {type(error).__name__}"
+                continue
+            unfit = unusable(answers)
+            if unfit is None:
+                self._domains[distribution] = domain
+                self._store(inputs, answers)
+                return
+            reason = reason or unfit
+            if distribution == "default":
+                break
+        self._dropped[distribution] = reason
+        raise Dropped(reason)
+
+    def domain(self, distribution: str) -> Domain:
+        """The domain found by ``prepare``."""
+        return self._domains.get(distribution, "any")
+
+    def evaluate(self, call: Call) -> Answers:
+        """Both answers on any call, under the parameters as they are now."""
+        eager = self.captured.run(call)
+        if self.no_fp64 is None:
+            try:
+                self._doubled = self._doubled or Doubled(self.captured)
+                return Answers(eager, self._doubled.run(call))
+            except NoReference as error:
+                self.no_fp64 = str(error)
+        exact = {n: t.double() if t.is_floating_point() else t for n, t in eager.items()}
+        return Answers(eager, exact)
+
+    def _set_state(self, inputs: Inputs) -> None:
+        self.captured.randomise(inputs.seed, inputs.distribution)
+
+    def _draw(self, distribution: str, seed: int, domain: Domain) -> Inputs:
+        call = self.captured.draw(seed, distribution, domain)
+        self.captured.randomise(seed, distribution)
+        tensors = {name: t.clone() for name, t in self.captured.tensors(call).items()}
+        return Inputs(distribution, seed, call, tensors)
+
+    def _store(self, inputs: Inputs, answers: Answers) -> None:
+        nbytes = inputs.nbytes + answers.nbytes
+        if self._keep and self._kept_bytes + nbytes <= _KEPT_BYTES:
+            self._kept[inputs.distribution, inputs.seed] = _Kept(inputs, answers)
+            self._kept_bytes += nbytes
+
+
+def unusable(answers: Answers) -> str | None:
+    """Why no kernel can be judged by these answers; None where one can."""
+    for name, exact in answers.exact.items():
+        if not exact.is_floating_point():
+            continue
+        eager = answers.eager[name]
+        if bool(eager.isnan().any()):
+            return f"eager gives NaN in {name}"
+        if not torch.equal(torch.isinf(eager), torch.isinf(exact)):
+            return f"eager overflows in {name}"
+    return None

@@ -1,0 +1,327 @@
+"""The verdict on a kernel: does it compute what the module computes, to the last bits that count.
+
+A kernel is run on draws of several distributions, each with fresh inputs, parameters and
+buffers in fresh guarded memory; its outputs are held against the module in fp64. The
+first finding ends it, so wrong kernels are gone after one run.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+
+import torch
+
+from search_engine.capture.call import Call
+from search_engine.capture.captured import Captured
+from search_engine.devices._base import Device, Execution, Program
+from search_engine.errors import WorkerDied
+from search_engine.verdict import Accuracy, Finding, Verdict
+from search_engine.verify import bounds, special
+from search_engine.verify.compare import plain_findings, same_bits
+from search_engine.verify.draws import Plan
+from search_engine.verify.errors import ErrorSums, worst_element
+from search_engine.verify.nulls import NullKernels
+from search_engine.verify.reference import Answers, Dropped, Reference
+from search_engine.verify.session import Session, session_for
+
+_SEARCH_SEED = 1 << 40  # apart from the seeds of a plan
+_HOPELESS = 100.0  # times the bound: no further draw of the distribution can mend that
+
+
+def verify(
+    captured: Captured, program: Program, device: Device, *, seed: int | None = None
+) -> Verdict:
+    """Check ``program`` against the module.
+
+    ``seed`` fixes the draws, for tests and to reproduce a verdict; without it they are
+    secret. Modules larger than the cpu device can take are checked at a smaller leading
+    size, which ``notes`` says. A kernel that kills its process is rejected.
+    """
+    started = time.perf_counter()
+    session = session_for(captured, device, seed)
+    check = _Check(session, program, device, session.plan(captured.task, seed))
+    try:
+        finding = check.run()
+    except WorkerDied as error:
+        finding = Finding("fault", str(error))
+    finally:
+        session.full.captured.restore()
+    return Verdict(
+        accepted=finding is None,
+        device=device.name,
+        findings=() if finding is None else (finding,),
+        accuracy=tuple(check.accuracy),
+        notes=check.notes(),
+        seconds=time.perf_counter() - started,
+    )
+
+
+class _Rejection(Exception):
+    """Ends the check; carries the finding."""
+
+    def __init__(self, finding: Finding) -> None:
+        super().__init__(str(finding))
+        self.finding = finding
+
+
+class _Check:
+    """The check of one candidate."""
+
+    def __init__(self, session: Session, program: Program, device: Device, plan: Plan) -> None:
+        self._session = session
+        self._program = program
+        self._device = device
+        self._plan = plan
+        self._runs = 0
+        self._notes: list[str] = []
+        self._nulls = NullKernels()
+        self.accuracy: list[Accuracy] = []
+
+    def notes(self) -> tuple[str, ...]:
+        """Everything worth knowing, each once."""
+        session = self._session
+        found = [*session.full.captured.task.notes, *session.notes, *self._notes]
+        if session.full.no_fp64 is not None:
+            found.append(
+                f"no fp64 reference ({session.full.no_fp64}): compared with eager itself, within "
+                f"{bounds.EAGER_REFERENCE_FACTOR:g} times the floor"
+            )
+        return tuple(dict.fromkeys([*found, *self._nulls.notes()]))
+
+    def run(self) -> Finding | None:
+        """The finding that ends it, None where the kernel passes."""
+        try:
+            judged = 0
+            for number, (distribution, count) in enumerate(self._plan.steps):
+                judged += self._step(distribution, count, first=number == 0)
+            self._special()
+            self._denormals()
+        except _Rejection as rejection:
+            return rejection.finding
+        if not judged:
+            return Finding(
+                "no-reference",
+                "eager gives no finite answer on any distribution, so nothing can be checked",
+            )
+        return None
+
+    # --- distributions ----------------------------------------------------------------
+
+    def _step(self, distribution: str, count: int, *, first: bool) -> bool:
+        """Check one distribution; False where it was dropped. Raises _Rejection."""
+        session = self._session
+        if first or session.further is session.full:
+            draws = count if session.further is session.full else 1
+            return self._judge(session.full, distribution, draws)
+        accuracy = len(self.accuracy)
+        try:
+            return self._judge(session.further, distribution, count)
+        except _Rejection:
+            # The kernel may be made for the full size alone, which is allowed.
+            del self.accuracy[accuracy:]
+            return self._judge(session.full, distribution, 1)
+
+    def _judge(self, reference: Reference, distribution: str, count: int) -> bool:
+        seeds = [self._plan.seed_of(distribution, index) for index in range(count)]
+        try:
+            reference.prepare(
+                distribution, seeds[0] if self._session.isolated else seeds[0] ^ _SEARCH_SEED
+            )
+        except Dropped as dropped:
+            self._note(f"{distribution} inputs were left out: {dropped}")
+            return False
+        domain = reference.domain(distribution)
+        what = f"{distribution} inputs" if domain == "any" else f"{distribution} {domain} inputs"
+        sums = _Sums()
+        last: tuple[Mapping[str, torch.Tensor], Answers] | None = None
+        for seed in seeds:
+            inputs = reference.inputs(distribution, seed)
+            outputs = self._execute(reference, inputs.tensors)
+            repeated = self._execute(reference, inputs.tensors) if self._runs == 1 else None
+            try:
+                answers = reference.answers(inputs)
+            except Dropped as dropped:
+                self._note(f"one draw of {what} was left out: {dropped}")
+                continue
+            self._plain(outputs, answers, what)
+            sums.add(outputs, answers)
+            for figures in sums.all(what, reference):
+                if figures.error > _HOPELESS * figures.bound:
+                    self.accuracy.append(figures)
+                    raise _Rejection(_finding(figures, outputs, answers))
+                exact = answers.exact[figures.output]
+                self._nulls.add(figures.output, inputs.tensors, exact, figures.bound)
+            if repeated is not None:
+                self._repeat(reference, outputs, repeated, answers, what)
+            last = outputs, answers
+        if last is None:
+            return False
+        for figures in sums.all(what, reference):
+            self.accuracy.append(figures)
+            if _over(figures):
+                raise _Rejection(_finding(figures, *last))
+        return True
+
+    def _plain(self, outputs: Mapping[str, torch.Tensor], answers: Answers, what: str) -> None:
+        findings = plain_findings(outputs, answers, what)
+        if findings:
+            raise _Rejection(findings[0])
+
+    def _repeat(
+        self,
+        reference: Reference,
+        outputs: Mapping[str, torch.Tensor],
+        repeated: Mapping[str, torch.Tensor],
+        answers: Answers,
+        what: str,
+    ) -> None:
+        """A second run on the same values must pass by itself, and should give the same bits."""
+        what = f"the same {what} again"
+        self._plain(repeated, answers, what)
+        if all(same_bits(outputs[name], repeated[name]) for name in outputs):
+            return
+        if torch.are_deterministic_algorithms_enabled():
+            raise _Rejection(
+                Finding(
+                    "nondeterministic",
+                    "two runs on the same inputs differ bit for bit, and torch's deterministic "
+                    "mode is on",
+                )
+            )
+        self._note("two runs on the same inputs differ bit for bit")
+        sums = _Sums()
+        sums.add(repeated, answers)
+        for figures in sums.all(what, reference):
+            if _over(figures):
+                raise _Rejection(_finding(figures, repeated, answers))
+
+    # --- special values ---------------------------------------------------------------
+
+    def _special(self) -> None:
+        """NaN and infinities in the inputs come out where eager has them."""
+        session = self._session
+        for number, (name, value) in enumerate(special.SPECIALS.items()):
+            what, seed = f"inputs with {name} in a few places", self._plan.seed + number
+            if session.further is not session.full:
+                try:
+                    self._planted(session.further, seed, value, what)
+                    continue
+                except _Rejection:
+                    pass  # made for the full size alone, perhaps
+            self._planted(session.full, seed, value, what)
+
+    def _planted(self, reference: Reference, seed: int, value: float, what: str) -> None:
+        call = special.planted(reference.captured, seed, value)
+        reference.captured.randomise(seed)
+        outputs = self._execute(reference, self._tensors(reference, call))
+        try:
+            answers = reference.evaluate(call)
+        except RuntimeError:  # eager refuses such values: there is nothing to follow
+            return
+        self._plain(outputs, answers, what)
+
+    def _denormals(self) -> None:
+        """Denormals that become zero are said, not rejected: ``-ftz`` is a choice."""
+        reference = self._session.further
+        if not any(t.dtype == "float32" for t in reference.captured.task.inputs):
+            return
+        call = special.denormal(reference.captured, self._plan.seed)
+        try:
+            outputs = self._execute(reference, self._tensors(reference, call))
+            eager = reference.evaluate(call).eager
+        except (_Rejection, RuntimeError):
+            return
+        for name, expected in eager.items():
+            got = outputs.get(name)
+            if got is None or got.shape != expected.shape or not expected.is_floating_point():
+                continue
+            tiny = torch.finfo(expected.dtype).tiny
+            flushed = (expected != 0) & (expected.abs() < tiny) & (got == 0)
+            if bool(flushed.any()):
+                self._note(f"denormal numbers in {name} are flushed to zero")
+
+    # --- running ----------------------------------------------------------------------
+
+    def _tensors(self, reference: Reference, call: Call) -> dict[str, torch.Tensor]:
+        return {name: t.clone() for name, t in reference.captured.tensors(call).items()}
+
+    def _execute(
+        self, reference: Reference, tensors: Mapping[str, torch.Tensor]
+    ) -> Mapping[str, torch.Tensor]:
+        """One run in fresh memory, at another alignment each time. Raises _Rejection."""
+        execution: Execution = self._device.execute(
+            self._program,
+            reference.captured.task,
+            tensors,
+            checked=self._runs == 0,
+            offset=self._runs * 5 % 16,
+        )
+        self._runs += 1
+        for note in execution.notes:
+            self._note(note)
+        if execution.findings:
+            raise _Rejection(execution.findings[0])
+        return execution.outputs
+
+    def _note(self, note: str) -> None:
+        self._notes.append(note)
+
+
+class _Sums:
+    """Errors of kernel and eager per floating output, pooled over a distribution's draws."""
+
+    def __init__(self) -> None:
+        self.kernel: dict[str, ErrorSums] = {}
+        self._eager: dict[str, ErrorSums] = {}
+        self._dtypes: dict[str, str] = {}
+
+    def add(self, outputs: Mapping[str, torch.Tensor], answers: Answers) -> None:
+        """Take in one draw."""
+        for name, exact in answers.exact.items():
+            eager = answers.eager[name]
+            if eager.is_floating_point():
+                self.kernel.setdefault(name, ErrorSums()).add(outputs[name], exact)
+                self._eager.setdefault(name, ErrorSums()).add(eager, exact)
+                self._dtypes[name] = str(eager.dtype).removeprefix("torch.")
+
+    def all(self, what: str, reference: Reference) -> Iterator[Accuracy]:
+        """The figures of every floating output."""
+        for name in self.kernel:
+            yield self.figures(name, what, reference)
+
+    def figures(self, name: str, what: str, reference: Reference) -> Accuracy:
+        """Errors of one output with their bounds."""
+        kernel, eager, dtype = self.kernel[name], self._eager[name], self._dtypes[name]
+        reduction = reference.captured.task.longest_reduction
+        bound = bounds.bound(eager.relative, dtype, reduction)
+        if reference.no_fp64 is not None:
+            bound = bounds.EAGER_REFERENCE_FACTOR * bounds.floor(dtype, reduction)
+        return Accuracy(
+            output=name,
+            distribution=what.removesuffix(" inputs"),
+            error=kernel.relative,
+            eager_error=eager.relative,
+            bound=bound,
+            worst_row_error=kernel.worst_row,
+            worst_row_bound=bounds.worst_row_bound(bound, eager.worst_row),
+        )
+
+
+def _over(figures: Accuracy) -> bool:
+    return figures.error > figures.bound or figures.worst_row_error > figures.worst_row_bound
+
+
+def _finding(figures: Accuracy, outputs: Mapping[str, torch.Tensor], answers: Answers) -> Finding:
+    """The rejection by the bound, with the element that is furthest off in the last draw."""
+    name = figures.output
+    error, bound, part = figures.error, figures.bound, name
+    if error <= bound:
+        error, bound = figures.worst_row_error, figures.worst_row_bound
+        part = f"the worst row of {name}"
+    return Finding(
+        "accuracy",
+        f"the relative error of {part} on {figures.distribution} inputs is {error:.2g}, over the "
+        f"bound of {bound:.2g} (eager's own is {figures.eager_error:.2g}; both against fp64)",
+        place=worst_element(outputs[name], answers.exact[name], name),
+    )
