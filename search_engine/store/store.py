@@ -37,6 +37,7 @@ from search_engine.task import CaptureRequest, Task
 from search_engine.verdict import Baseline, BuildInfo, Estimate, Measurement, Verdict
 
 SCHEMA_VERSION = 1
+BUSY_SECONDS = 10.0  # how long a write waits for another process's
 LEASE_SECONDS = 15.0  # a search beats every few seconds; after this it counts as dead
 
 _SCHEMA = """
@@ -98,12 +99,28 @@ class Store:
                 "set KERNEL_LSP_DATA to a folder you can write to."
             ) from None
         with self._translated():
-            self._db = sqlite3.connect(self.path, timeout=10.0, isolation_level=None)
+            self._db = sqlite3.connect(self.path, timeout=BUSY_SECONDS, isolation_level=None)
             self._db.row_factory = sqlite3.Row
-            self._db.execute("PRAGMA journal_mode = WAL")
+            self._write_ahead()
             self._db.execute("PRAGMA synchronous = NORMAL")
             self._db.execute("PRAGMA foreign_keys = ON")
             self._migrate()
+
+    def _write_ahead(self) -> None:
+        """Switch to WAL mode.
+
+        SQLite does not wait for other connections here, whatever the timeout says (it would
+        risk a deadlock), so that two that create the database at once have to be patient.
+        """
+        deadline = time.monotonic() + BUSY_SECONDS
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if "locked" not in str(error) or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.02)
 
     def close(self) -> None:
         """Close the connection; the store stays."""
