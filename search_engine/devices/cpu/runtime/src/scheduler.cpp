@@ -1,0 +1,511 @@
+// Blocks, warps and threads. A warp runs alone from barrier to barrier: its ready lanes run
+// one after the other until each waits or ends, then what they wait for is resolved.
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+
+#include "context.h"
+#include "runtime.h"
+
+namespace simt {
+
+Mode mode = Mode::plain;
+Launch* launch;
+Block* block;
+Thread* thread;
+uint32_t thread_index;
+bool stopped;
+const Variable* variables;
+size_t variable_count;
+uintptr_t arena_begin, arena_end, module_begin, module_end;
+
+struct Sizes {
+  uint32_t x, y, z;
+};
+
+}  // namespace simt
+
+// The built-in variables, constant as kernels see them.
+extern "C" {
+simt::Sizes simt_thread_index, simt_block_index, simt_block_size, simt_grid_size;
+int simt_lane;
+bool simt_hooked;
+alignas(1024) unsigned char simt_dynamic_shared[simt::MAX_DYNAMIC_SHARED];
+}
+
+namespace simt {
+
+// --- stacks ----------------------------------------------------------------------------
+
+static unsigned char* stacks;
+static size_t stack_size, stacks_made, stack_most;
+static int* free_stacks;
+static size_t free_count;
+static void* scheduler_pointer;
+static constexpr size_t GUARD = 4096;
+
+void scheduler_start(uint64_t most_threads) {
+  stack_most = most_threads;
+  stack_size = most_threads <= 2048 ? 256 * 1024 : 64 * 1024;
+  stacks = (unsigned char*)mmap(nullptr, stack_most * stack_size, PROT_READ | PROT_WRITE,
+                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  free_stacks = (int*)calloc(stack_most, sizeof(int));
+  if (stacks == MAP_FAILED || !free_stacks) {
+    fprintf(stderr, "no memory for %zu stacks\n", stack_most);
+    _exit(3);
+  }
+}
+
+static int take_stack() {
+  if (free_count) return free_stacks[--free_count];
+  // Lowest page of each is a guard; past the kernel's usual limit of 65,530 mappings
+  // stacks go without.
+  if (stacks_made < 30000) mprotect(stacks + stacks_made * stack_size, GUARD, PROT_NONE);
+  return (int)stacks_made++;
+}
+
+bool on_guard_page(uintptr_t address) {
+  uintptr_t base = (uintptr_t)stacks;
+  if (address < base || address >= base + stacks_made * stack_size) return false;
+  return (address - base) % stack_size < GUARD;
+}
+
+bool on_current_stack(uintptr_t address) {
+  return thread && address - ((uintptr_t)stacks + thread->stack * stack_size) < stack_size;
+}
+
+// --- switching ---------------------------------------------------------------------------
+
+static void leave() {
+  if (mode == Mode::check) check_slice_end();
+  simt_switch(&thread->stack_pointer, scheduler_pointer);
+}
+
+static void thread_main() {
+  launch->entry(launch->arguments);
+  thread->state = DONE;
+  leave();
+  abort();
+}
+
+void end_launch_from_thread() {
+  stopped = true;
+  void* unused;
+  simt_switch(&unused, scheduler_pointer);
+  abort();
+}
+
+static inline void resume(uint32_t index) {
+  Thread& next = block->threads[index];
+  if (next.stack < 0) {
+    next.stack = take_stack();
+    next.stack_pointer =
+        fresh_stack(stacks + (size_t)(next.stack + 1) * stack_size, thread_main);
+  }
+  thread = &next;
+  thread_index = index;
+  simt_thread_index = {next.index.x, next.index.y, next.index.z};
+  simt_lane = (int)(index & 31);
+  simt_switch(&scheduler_pointer, next.stack_pointer);
+  if (next.state == DONE && !stopped) {
+    free_stacks[free_count++] = next.stack;
+    next.stack = -1;
+  }
+}
+
+// --- waiting: called by kernels -----------------------------------------------------------
+
+extern "C" void simt_barrier(int line) {
+  thread->state = AT_BARRIER;
+  thread->kind = 0;
+  thread->line = line;
+  leave();
+}
+
+extern "C" int simt_barrier_reduce(int kind, int predicate, int line) {
+  thread->state = AT_BARRIER;
+  thread->kind = (uint8_t)kind;
+  thread->value = predicate != 0;
+  thread->line = line;
+  leave();
+  return block->barrier_result;
+}
+
+extern "C" void simt_grid_barrier(int line) {
+  if (!launch->cooperative) {
+    report("divergent-barrier", "a grid barrier in a launch that is not cooperative", 0, line);
+    end_launch_from_thread();
+  }
+  thread->state = AT_GRID;
+  thread->line = line;
+  leave();
+}
+
+struct Published {
+  uint64_t value[32];
+};
+
+extern "C" const Published* simt_exchange(int kind, unsigned mask, unsigned long long value,
+                                          int line, unsigned* present) {
+  if (!((mask >> simt_lane) & 1)) {
+    report("divergent-shuffle", "the calling lane is not in the mask", 0, line);
+    end_launch_from_thread();
+  }
+  thread->state = AT_COLLECTIVE;
+  thread->kind = (uint8_t)kind;
+  thread->mask = mask;
+  thread->value = value;
+  thread->line = line;
+  leave();
+  *present = thread->present;
+  return (const Published*)block->warps[thread_index / 32].published;
+}
+
+extern "C" unsigned simt_converged(int line) {
+  thread->state = AT_CONVERGENCE;
+  thread->line = line;
+  leave();
+  return thread->present;
+}
+
+extern "C" unsigned long long simt_absent(int lane, unsigned mask, int line) {
+  // A lane outside the mask: the value is undefined, which NaN shows. A lane that the mask
+  // claims is there: the program is wrong about itself.
+  if (mode == Mode::check && ((mask >> lane) & 1)) {
+    char text[96];
+    snprintf(text, sizeof text, "a value is read from lane %d, which has left the kernel", lane);
+    report("divergent-shuffle", text, 0, line);
+  }
+  return ~0ull;
+}
+
+// --- resolving ------------------------------------------------------------------------------
+
+static const char* waits_for(const Thread& t) {
+  switch (t.state) {
+    case AT_BARRIER: return "waits at the block's barrier";
+    case AT_GRID: return "waits at the grid's barrier";
+    case DONE: return "has left the kernel";
+    default: return "waits at another collective";
+  }
+}
+
+// Releases every group of lanes that is complete; false where none is.
+static bool resolve_collectives(uint32_t first, uint32_t lanes, Warp& warp) {
+  Thread* t = block->threads + first;
+  uint32_t exited = lanes == 32 ? 0 : ~0u << lanes, waiting = 0;
+  for (uint32_t i = 0; i < lanes; ++i) {
+    if (t[i].state == DONE) exited |= 1u << i;
+    if (t[i].state == AT_COLLECTIVE) waiting |= 1u << i;
+  }
+  bool released = false;
+  for (uint32_t left = waiting; left;) {
+    uint32_t i = (uint32_t)__builtin_ctz(left);
+    uint32_t mask = t[i].mask, needed = mask & ~exited;
+    left &= ~(1u << i);
+    if ((needed & waiting) != needed) continue;
+    bool agree = true;
+    for (uint32_t rest = needed; rest; rest &= rest - 1) {
+      uint32_t j = (uint32_t)__builtin_ctz(rest);
+      agree = agree && t[j].mask == mask && t[j].kind == t[i].kind;
+    }
+    if (!agree) continue;
+    for (uint32_t rest = needed; rest; rest &= rest - 1) {
+      uint32_t j = (uint32_t)__builtin_ctz(rest);
+      warp.published[j] = t[j].value;
+      t[j].present = needed;
+      t[j].state = READY;
+    }
+    if (t[i].kind == 1 && mode == Mode::check) check_warp_synchronised(warp, needed);
+    if (mode == Mode::count) count_collective(needed);
+    left &= ~needed;
+    released = true;
+  }
+  return released;
+}
+
+// __activemask(): when nothing else moves, the lanes at one line are the converged ones.
+static bool resolve_convergence(uint32_t first, uint32_t lanes) {
+  Thread* t = block->threads + first;
+  bool released = false;
+  for (uint32_t i = 0; i < lanes; ++i) {
+    if (t[i].state != AT_CONVERGENCE) continue;
+    uint32_t together = 0;
+    for (uint32_t j = i; j < lanes; ++j)
+      if (t[j].state == AT_CONVERGENCE && t[j].line == t[i].line) together |= 1u << j;
+    for (uint32_t j = i; j < lanes; ++j)
+      if ((together >> j) & 1) t[j].present = together, t[j].state = READY;
+    released = true;
+    break;
+  }
+  return released;
+}
+
+static void report_stuck_collective(uint32_t first, uint32_t lanes) {
+  Thread* t = block->threads + first;
+  for (uint32_t i = 0; i < lanes; ++i) {
+    if (t[i].state != AT_COLLECTIVE) continue;
+    char text[160] = "the lanes of the mask do not meet";
+    for (uint32_t j = 0; j < lanes; ++j) {
+      if (!((t[i].mask >> j) & 1) || (t[j].state == AT_COLLECTIVE && t[j].mask == t[i].mask &&
+                                      t[j].kind == t[i].kind))
+        continue;
+      if (t[j].state == DONE) continue;
+      snprintf(text, sizeof text, "lane %u of the mask %#x is not there: it %s (line %d)", j,
+               t[i].mask, waits_for(t[j]), t[j].line);
+      break;
+    }
+    report_at("divergent-shuffle", text, 0, t[i].line, block->index, t[i].index);
+    return;
+  }
+}
+
+static void run_warp(uint32_t index) {
+  uint32_t first = index * 32;
+  uint32_t lanes = block->thread_count - first < 32 ? block->thread_count - first : 32;
+  Warp& warp = block->warps[index];
+  for (;;) {
+    uint32_t at_collective = 0, at_convergence = 0;
+    for (uint32_t i = first; i < first + lanes; ++i) {
+      if (block->threads[i].state == READY) {
+        resume(i);
+        if (stopped) return;
+      }
+      ThreadState state = block->threads[i].state;
+      at_collective += state == AT_COLLECTIVE;
+      at_convergence += state == AT_CONVERGENCE;
+    }
+    if (mode == Mode::count) count_warp_replay(warp, first);
+    if (!at_collective && !at_convergence) return;
+    if (resolve_collectives(first, lanes, warp)) continue;
+    if (at_convergence && resolve_convergence(first, lanes)) continue;
+    report_stuck_collective(first, lanes);
+    stopped = true;
+    return;
+  }
+}
+
+// True when all threads are at the barrier that one of them is at; reports otherwise.
+static bool all_at(ThreadState state) {
+  Thread* found = nullptr;
+  for (uint32_t i = 0; i < block->thread_count; ++i)
+    if (block->threads[i].state == state && !found) found = block->threads + i;
+  for (uint32_t i = 0; i < block->thread_count; ++i) {
+    Thread& other = block->threads[i];
+    bool same = other.state == state && other.line == found->line;
+    if (same) continue;
+    // Outside the checking run what hardware tolerates is tolerated: threads that have
+    // left, and barriers on different lines.
+    if (mode != Mode::check && (other.state == DONE || other.state == state)) continue;
+    char text[160];
+    if (other.state == state)
+      snprintf(text, sizeof text, "thread (%u, %u, %u) waits at the barrier of line %d",
+               other.index.x, other.index.y, other.index.z, other.line);
+    else
+      snprintf(text, sizeof text, "thread (%u, %u, %u) does not reach it: it %s", other.index.x,
+               other.index.y, other.index.z, waits_for(other));
+    report_at("divergent-barrier", text, 0, found->line, block->index, found->index);
+    return false;
+  }
+  return true;
+}
+
+static void release_barrier() {
+  int count = 0, present = 0;
+  uint8_t kind = 0;
+  for (uint32_t i = 0; i < block->thread_count; ++i) {
+    Thread& t = block->threads[i];
+    if (t.state != AT_BARRIER) continue;
+    if (t.kind) kind = t.kind, count += (int)t.value;
+    ++present;
+    t.state = READY;
+  }
+  block->barrier_result = kind == 1 ? count : kind == 2 ? count == present : count > 0;
+  if (mode == Mode::check) check_barrier_released();
+  if (mode == Mode::count) count_barrier();
+}
+
+// Runs the block until it has ended (true) or waits at the grid's barrier (false).
+static bool run_block() {
+  for (;;) {
+    for (uint32_t w = 0; w < block->warp_count; ++w) {
+      run_warp(w);
+      if (stopped) return true;
+    }
+    uint32_t done = 0, at_barrier = 0, at_grid = 0;
+    for (uint32_t i = 0; i < block->thread_count; ++i) {
+      done += block->threads[i].state == DONE;
+      at_barrier += block->threads[i].state == AT_BARRIER;
+      at_grid += block->threads[i].state == AT_GRID;
+    }
+    if (done == block->thread_count) return true;
+    if (at_barrier) {
+      if (!all_at(AT_BARRIER)) return stopped = true;
+      release_barrier();
+      continue;
+    }
+    if (!all_at(AT_GRID)) return stopped = true;
+    return false;
+  }
+}
+
+// --- shared memory ---------------------------------------------------------------------------
+
+static size_t shared_size() {
+  size_t size = launch->shared_bytes;
+  for (size_t i = 0; i < variable_count; ++i)
+    if (variables[i].shared) size += variables[i].end - variables[i].begin;
+  return size;
+}
+
+template <class F>
+static void each_shared(F visit) {
+  if (launch->shared_bytes) visit(simt_dynamic_shared, launch->shared_bytes);
+  for (size_t i = 0; i < variable_count; ++i)
+    if (variables[i].shared)
+      visit((unsigned char*)variables[i].begin, variables[i].end - variables[i].begin);
+}
+
+// All bits set is NaN in every floating type: a read before a write shows in the result.
+static void poison_shared() {
+  each_shared([](unsigned char* begin, size_t size) { memset(begin, 0xff, size); });
+}
+
+static void save_shared(unsigned char* copy) {
+  each_shared([&](unsigned char* begin, size_t size) {
+    memcpy(copy, begin, size);
+    copy += size;
+  });
+}
+
+static void restore_shared(const unsigned char* copy) {
+  each_shared([&](unsigned char* begin, size_t size) {
+    memcpy(begin, copy, size);
+    copy += size;
+  });
+}
+
+// --- blocks ------------------------------------------------------------------------------------
+
+static void* allocate(size_t size) {
+  void* memory = mmap(nullptr, size, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) {
+    fprintf(stderr, "no memory for blocks\n");
+    _exit(3);
+  }
+  return memory;
+}
+
+static size_t block_bytes(uint32_t threads) {
+  return sizeof(Block) + threads * sizeof(Thread) + (threads + 31) / 32 * sizeof(Warp);
+}
+
+static Block* make_block(void* memory, uint32_t threads) {
+  Block* b = (Block*)memory;
+  b->threads = (Thread*)(b + 1);
+  b->thread_count = threads;
+  b->warp_count = (threads + 31) / 32;
+  b->warps = (Warp*)(b->threads + threads);
+  for (uint32_t i = 0; i < threads; ++i) {
+    const Dim& size = launch->block;
+    b->threads[i].index = {i % size.x, i / size.x % size.y, i / size.x / size.y};
+    b->threads[i].stack = -1;
+  }
+  return b;
+}
+
+static void enter_block(Block* b) {
+  block = b;
+  simt_block_index = {b->index.x, b->index.y, b->index.z};
+}
+
+static void reset_block(Block* b, uint64_t linear) {
+  b->linear = linear;
+  const Dim& grid = launch->grid;
+  b->index = {(uint32_t)(linear % grid.x), (uint32_t)(linear / grid.x % grid.y),
+              (uint32_t)(linear / grid.x / grid.y)};
+  for (uint32_t i = 0; i < b->thread_count; ++i) b->threads[i].state = READY;
+}
+
+static void begin_slice(bool first_time) {
+  if (mode == Mode::check) check_block_begin(first_time);
+  if (mode == Mode::count && first_time) count_block_begin();
+}
+
+static void run_independent(uint32_t threads) {
+  size_t bytes = block_bytes(threads);
+  Block* b = make_block(allocate(bytes), threads);
+  for (uint64_t i = 0; i < launch->block_count && !stopped; ++i) {
+    reset_block(b, launch->blocks ? launch->blocks[i] : i);
+    enter_block(b);
+    poison_shared();
+    begin_slice(true);
+    run_block();
+  }
+  munmap(b, bytes);
+}
+
+// All blocks are alive at once; each runs to the grid's barrier in turn.
+static void run_cooperative(uint32_t threads) {
+  size_t each = (block_bytes(threads) + 63) & ~(size_t)63, shared = shared_size();
+  size_t bytes = each * launch->block_count, copies = shared * launch->block_count + 1;
+  unsigned char* memory = (unsigned char*)allocate(bytes);
+  unsigned char* saved = (unsigned char*)allocate(copies);
+  for (uint64_t i = 0; i < launch->block_count; ++i) {
+    Block* b = make_block(memory + i * each, threads);
+    reset_block(b, launch->blocks ? launch->blocks[i] : i);
+    b->saved_shared = saved + i * shared;
+  }
+  bool first_time = true;
+  for (uint64_t alive = launch->block_count; alive && !stopped; first_time = false) {
+    uint64_t waiting = 0, ended = 0;
+    int line = 0;
+    for (uint64_t i = 0; i < launch->block_count && !stopped; ++i) {
+      Block* b = (Block*)(memory + i * each);
+      if (b->after_grid_barrier && b->threads[0].state == DONE) continue;
+      enter_block(b);
+      if (first_time) poison_shared();
+      else restore_shared(b->saved_shared);
+      begin_slice(first_time);
+      if (run_block()) {
+        ++ended;
+      } else {
+        line = b->threads[0].line;
+        for (uint32_t t = 0; t < threads; ++t)
+          if (b->threads[t].state == AT_GRID) line = b->threads[t].line, b->threads[t].state = READY;
+        ++waiting;
+        save_shared(b->saved_shared);
+      }
+      b->after_grid_barrier = true;
+    }
+    if (waiting && ended && !stopped) {
+      report("divergent-barrier", "not all blocks reach the grid's barrier", 0, line);
+      stopped = true;
+    }
+    alive = waiting;
+    if (mode == Mode::check && waiting) check_launch_begin();
+  }
+  munmap(memory, bytes);
+  munmap(saved, copies);
+}
+
+void run_launch(Launch& what) {
+  launch = &what;
+  const Dim &g = what.grid, &b = what.block;
+  simt_grid_size = {g.x, g.y, g.z};
+  simt_block_size = {b.x, b.y, b.z};
+  if (mode == Mode::check) check_launch_begin();
+  if (mode == Mode::count) count_launch_begin();
+  uint32_t threads = (uint32_t)b.count();
+  if (what.cooperative) run_cooperative(threads);
+  else run_independent(threads);
+  if (mode == Mode::check) check_launch_end();
+  if (mode == Mode::count) count_launch_end();
+  thread = nullptr;
+}
+
+}  // namespace simt
