@@ -1,0 +1,126 @@
+"""What a delivered file checks of a module before it runs the kernel. Free of torch."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from attrs import field, frozen
+
+from search_engine.deliver.reached import (
+    attribute_names,
+    home_of,
+    is_user_class,
+    literal,
+    reachable_fingerprint,
+    type_name,
+)
+from search_engine.errors import DeliveryError
+
+
+class Arguments(Protocol):
+    """A call's arguments, as ``capture`` draws them."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+@frozen
+class Observed:
+    """A module as it was verified.
+
+    ``modules`` maps submodule paths ("" is the module itself, parents first) to class
+    names; ``attributes`` and ``arguments`` map dotted names to plain Python values that the
+    kernel may have been made for; ``absent`` are parameters and buffers that are None;
+    ``reached`` is the hash of all user code that ``forward`` reaches.
+    """
+
+    modules: dict[str, str]
+    attributes: dict[str, Any]
+    absent: tuple[str, ...]
+    reached: str
+    arguments: dict[str, Any] = field(factory=dict)
+    output_kind: str = "tensor"
+
+
+def observe(
+    module: Any,
+    call: Arguments | None = None,
+    *,
+    output_kind: str = "tensor",
+    texts: Mapping[str, str] | None = None,
+) -> Observed:
+    """Look at an ``nn.Module`` and one call of it.
+
+    ``output_kind`` is "tensor", "tuple", "list" or "dict". ``texts`` gives files' texts by
+    path where they differ from the disk (a buffer that is not saved). Raises DeliveryError
+    where the source of code that ``forward`` reaches cannot be read.
+    """
+    parts = dict(module.named_modules(remove_duplicate=False))
+    kinds = [type(part) for part in parts.values()]
+    home = home_of(kinds)
+    roots = [kinds[0], *(kind for kind in kinds[1:] if is_user_class(kind, home))]
+    reached = reachable_fingerprint(roots, texts)
+    if reached is None:
+        raise DeliveryError(
+            f"The source of code that {kinds[0].__name__}.forward calls cannot be read: "
+            "a kernel for it could not tell when that code changes."
+        )
+    used = attribute_names(roots, texts)
+    attributes: dict[str, Any] = {}
+    absent: list[str] = []
+    for path, part in parts.items():
+        prefix = f"{path}." if path else ""
+        everything = "*" in used or not is_user_class(type(part), home)
+        for name, value in vars(part).items():
+            wanted = not name.startswith("_") if everything else name in used
+            if wanted and name != "training" and _is_plain(value):
+                attributes[prefix + name] = value
+        for table in (part._parameters, part._buffers):
+            absent += [prefix + name for name, value in table.items() if value is None]
+    return Observed(
+        modules={path: type_name(type(part), home) for path, part in parts.items()},
+        attributes=attributes,
+        absent=tuple(absent),
+        reached=reached,
+        arguments={} if call is None else _plain_arguments(module, call),
+        output_kind=output_kind,
+    )
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether ``value`` can stand in the delivered file as it prints."""
+    if value is None or type(value) in (bool, int, float, str):
+        return True
+    if type(value) in (tuple, list):
+        return all(_is_plain(item) for item in value)
+    torch = sys.modules.get("torch")
+    return torch is not None and type(value) is torch.dtype
+
+
+def _plain_arguments(module: Any, call: Arguments) -> dict[str, Any]:
+    import inspect
+
+    bound = inspect.signature(module.forward).bind(*call.args, **call.kwargs)
+    bound.apply_defaults()
+    found: dict[str, Any] = {}
+    for name, value in bound.arguments.items():
+        _plain_leaves(name, value, found)
+    return found
+
+
+def _plain_leaves(name: str, value: Any, found: dict[str, Any]) -> None:
+    if isinstance(value, tuple | list):
+        for index, item in enumerate(value):
+            _plain_leaves(f"{name}.{index}", item, found)
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            _plain_leaves(f"{name}.{key}", item, found)
+    elif _is_plain(value):
+        found[name] = value
+    elif not hasattr(value, "data_ptr") and literal(value) is None:
+        raise DeliveryError(
+            f"forward's argument {name} is a {type(value).__name__}: a delivered kernel could "
+            "not check it."
+        )

@@ -1,0 +1,246 @@
+"""Compiling and launching: all of a delivered file that touches CUDA."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import ctypes
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from search_engine.deliver.template.verified import (
+    CASES,
+    CUBIN_ARCH,
+    CUBIN_FILE,
+    CUBIN_HASH,
+    GPU,
+    KERNEL_FILE,
+    KERNEL_HASH,
+    MEASURED,
+    Launch,
+)
+from search_engine.source import digest
+
+_log = logging.getLogger(__name__)
+
+
+class Gpu:
+    """All that touches CUDA; one object, so that a test can put another in its place."""
+
+    device_type = "cuda"
+
+    def name(self, index: int) -> str:
+        """The GPU's model."""
+        return torch.cuda.get_device_name(index)
+
+    def capturing(self) -> bool:
+        """Whether the current stream is being captured into a CUDA graph."""
+        return torch.cuda.is_current_stream_capturing()
+
+    def on(self, index: int) -> Any:
+        """A context in which ``index`` is the current device."""
+        return torch.cuda.device(index)
+
+    def seconds(self, function: Callable[[], object]) -> float:
+        """The median time of a few runs."""
+        times = []
+        for _ in range(9):
+            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            start.record()
+            function()
+            end.record()
+            end.synchronize()
+            times.append(start.elapsed_time(end) * 1e-3)
+        return sorted(times)[len(times) // 2]
+
+    def load(self, index: int, launches: Sequence[Launch]) -> Callable[[Mapping[str, Any]], None]:
+        """Compile the kernel file for a GPU; what comes back launches it on the current stream."""
+        from cuda.core import Device, LaunchConfig, Stream, launch
+
+        device = Device(index)
+        device.set_current()
+        code = _object_code(device.arch)
+        prepared = []
+        for item in launches:
+            kernel = code.get_kernel(item.function)
+            if item.shared > 48 * 1024:
+                _raise_shared_limit(kernel, item.shared, index)
+            grid = item.grid
+            if item.cluster is not None:  # cuda.core counts the grid in clusters
+                grid = tuple(g // c for g, c in zip(grid, item.cluster, strict=True))  # type: ignore[assignment]
+            config = LaunchConfig(
+                grid=grid,
+                block=item.block,
+                cluster=item.cluster,
+                shmem_size=item.shared,
+                is_cooperative=item.cooperative,
+            )
+            prepared.append((config, kernel, _arguments(kernel, item.arguments)))
+        streams: dict[int, Any] = {}
+
+        def run(buffers: Mapping[str, torch.Tensor]) -> None:
+            handle = torch._C._cuda_getCurrentRawStream(index)
+            stream = streams.get(handle)
+            if stream is None:
+                stream = streams.setdefault(handle, Stream.from_handle(handle))
+            for config, kernel, arguments in prepared:
+                values = [buffers[a].data_ptr() if type(a) is str else a for a in arguments]
+                launch(stream, config, kernel, *values)
+
+        return run
+
+
+gpu = Gpu()
+
+
+def _object_code(arch: str) -> Any:
+    from cuda.core import ObjectCode, Program, ProgramOptions
+
+    arch = f"sm_{arch}" + ("a" if int(arch) >= 90 else "")
+    folder = Path(__file__).parent
+    if CUBIN_FILE and arch == CUBIN_ARCH:
+        text = "".join((folder / CUBIN_FILE).read_text("ascii").split("\n", 1)[-1].split())
+        if digest(text) == CUBIN_HASH:
+            return ObjectCode.from_cubin(base64.b64decode(text))
+    source = (folder / KERNEL_FILE).read_text("utf-8")
+    options = ProgramOptions(arch=arch, std="c++17", include_path=_include_folders())
+    return Program(source, "c++", options).compile("cubin")
+
+
+def _include_folders() -> list[str]:
+    """Where the wheels that torch depends on keep CUDA's headers."""
+    from cuda.pathfinder import find_nvidia_header_directory
+
+    runtime = find_nvidia_header_directory("cudart")
+    if runtime is None:
+        return []
+    folders = [Path(runtime), Path(runtime, "cccl")]
+    with contextlib.suppress(RuntimeError):  # an older pathfinder does not know the name
+        folders.append(Path(find_nvidia_header_directory("cccl") or runtime))
+    return [str(folder) for folder in dict.fromkeys(folders) if folder.is_dir()]
+
+
+def _raise_shared_limit(kernel: Any, size: int, index: int) -> None:
+    """More than 48 KiB of dynamic shared memory has to be asked for."""
+    from cuda.bindings import driver
+
+    attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+    (status,) = driver.cuKernelSetAttribute(
+        attribute, size, driver.CUkernel(int(kernel.handle)), driver.cuDevice(index)
+    )
+    if status != driver.CUresult.CUDA_SUCCESS:
+        raise RuntimeError(f"{size} bytes of shared memory were refused: {status}")
+
+
+_C_TYPES: dict[str, Any] = {
+    "bool": ctypes.c_bool,
+    "int": ctypes.c_int32,
+    "unsigned int": ctypes.c_uint32,
+    "long": ctypes.c_int64,
+    "unsigned long": ctypes.c_uint64,
+    "float": ctypes.c_float,
+    "double": ctypes.c_double,
+}
+
+
+# For a parameter type that only the compiler knows (an alias, a template's).
+_BY_SIZE: dict[tuple[type, int], Any] = {
+    (bool, 1): ctypes.c_bool,
+    (int, 4): ctypes.c_int32,
+    (int, 8): ctypes.c_int64,
+    (float, 4): ctypes.c_float,
+    (float, 8): ctypes.c_double,
+}
+
+
+def _arguments(kernel: Any, arguments: tuple[Any, ...]) -> list[Any]:
+    """Tensor names as they are, scalars as C values of the width that the kernel takes."""
+    sizes = [info.size for info in kernel.arguments_info]
+    if len(sizes) != len(arguments):
+        raise RuntimeError(f"the kernel takes {len(sizes)} arguments, not {len(arguments)}")
+    values = []
+    for argument, size in zip(arguments, sizes, strict=True):
+        if isinstance(argument, str):
+            values.append(argument)
+            continue
+        name, value = argument
+        kind = _C_TYPES.get(name) or _BY_SIZE.get((type(value), size))
+        if kind is None or ctypes.sizeof(kind) != size:
+            raise RuntimeError(f"{value!r} cannot be passed as {name} of {size} bytes")
+        values.append(kind(value))
+    return values
+
+
+launchers: dict[tuple[int | None, int], Callable[[Mapping[str, torch.Tensor]], None] | str] = {}
+trials: dict[tuple[int | None, int], bool] = {}
+
+
+def launcher_of(device: int | None, index: int) -> Any:
+    """The compiled launches of a case on a device, or the reason why there are none."""
+    key = (device, index)
+    if key not in launchers:
+        launchers[key] = _load(device or 0, index)
+    return launchers[key]
+
+
+def _load(device: int, index: int) -> Any:
+    try:
+        text = (Path(__file__).parent / KERNEL_FILE).read_text("utf-8")
+    except OSError:
+        return "kernel file"
+    if digest("".join(text.split())) != KERNEL_HASH:
+        return "kernel file"
+    if MEASURED and gpu.name(device) != GPU:
+        return "gpu"
+    try:
+        return gpu.load(device, CASES[index].launches)
+    except Exception as error:  # noqa: BLE001  # whatever it is, the original still runs
+        _log.warning("%s: %s", KERNEL_FILE, error)
+        return "cuda"
+
+
+@torch.compiler.assume_constant_result
+def usable(device: int | None, index: int) -> str | None:
+    """Whether a case can run on a device without a first trial; compiles it."""
+    launcher = launcher_of(device, index)
+    if isinstance(launcher, str):
+        return launcher
+    return None if MEASURED or trials.get((device, index)) else "slower"
+
+
+def launched(operands: list[torch.Tensor], index: int) -> list[torch.Tensor] | None:
+    """Run a case's launches; None where the GPU refused them (then it is not asked again)."""
+    case = CASES[index]
+    device = operands[0].device
+    names = (*case.inputs, *case.weights)
+    buffers = {name: _based(tensor) for name, tensor in zip(names, operands, strict=True)}
+    outputs = []
+    for name, (dtype, shape, stride) in case.outputs.items():
+        buffers[name] = torch.empty_strided(shape, stride, dtype=dtype, device=device)
+        outputs.append(buffers[name])
+    for name, (dtype, shape, zeroed) in case.scratch.items():
+        make = torch.zeros if zeroed else torch.empty
+        buffers[name] = make(shape, dtype=dtype, device=device)
+    key = (device.index, index)
+    try:
+        with gpu.on(device.index):
+            launchers[key](buffers)  # type: ignore[operator]
+    except Exception as error:  # noqa: BLE001
+        _log.warning("%s: %s", KERNEL_FILE, error)
+        launchers[key] = "cuda"
+        return None
+    return outputs
+
+
+def _based(tensor: torch.Tensor) -> torch.Tensor:
+    """``tensor`` with a base aligned to 16 bytes, as the kernel may assume."""
+    if not tensor.data_ptr() % 16 and not tensor.is_neg():
+        return tensor
+    copy = torch.empty_strided(
+        tensor.shape, tensor.stride(), dtype=tensor.dtype, device=tensor.device
+    )
+    return copy.copy_(tensor)

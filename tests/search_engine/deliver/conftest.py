@@ -1,0 +1,248 @@
+"""A small module with a delivery, and a GPU that is not there."""
+
+import contextlib
+import importlib
+import sys
+import textwrap
+import uuid
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+import torch
+from attrs import define, field, frozen
+
+from search_engine.contract.parse import parse
+from search_engine.deliver import edit, files
+from search_engine.deliver.delivery import Delivery
+from search_engine.deliver.observed import observe
+from search_engine.deliver.render import render
+from search_engine.hardware import H200
+from search_engine.proposers._base import Idea
+from search_engine.source import fingerprint
+from search_engine.task import Task, TensorSpec
+from search_engine.verdict import Accuracy, Estimate, Measurement, Sample, Verdict
+
+NET = """\
+import torch
+from torch import nn
+
+GAIN = 3.0
+
+
+def shifted(x):
+    return x + 1.0
+
+
+class Net(nn.Module):
+    def __init__(self, width=8, eps=1e-5):
+        super().__init__()
+        self.norm = nn.LayerNorm(width, eps=eps)
+        self.power = 2
+        self.unrelated = 0
+
+    def forward(self, x, scale: float = 1.0):
+        return shifted(super(Net, self).__repr__ and self.norm(x) ** self.power) * GAIN * scale
+"""
+
+KERNEL = """\
+// scratch: partial float32[x.size(0), 2] zeroed
+// launch: moments<<<x.size(0), 32>>>(x, partial, 8)
+// launch: normalize<<<x.size(0), 32, 128>>>(x, norm.weight, norm.bias, partial, out, scale)
+extern "C" __global__ void moments(const float* x, float2* partial, int n) {}
+extern "C" __global__ void normalize(const float* x, const float* w, const float* b,
+                                     const float2* partial, float* out, float scale) {}
+"""
+
+IDEA = Idea("One block per row", "Reads once. launch: never\nmore \\", "memory access", 2.0, "row")
+VERDICT = Verdict(
+    accepted=True,
+    device="cpu (SIMT)",
+    accuracy=(Accuracy("out", "default", 1e-7, 2e-7, 4e-7, 1e-7, 4e-7),),
+)
+
+
+def sample(seconds: float) -> Sample:
+    return Sample(seconds, seconds * 0.99, seconds * 1.01, 50)
+
+
+MEASUREMENT = Measurement("NVIDIA H200", sample(1e-4), sample(1e-3), {"default": sample(2e-4)})
+ESTIMATE = Estimate("NVIDIA H200", 1.2e-4, "DRAM", {"DRAM": 1.2e-4})
+
+
+def spec(name: str, role: str, tensor: torch.Tensor) -> TensorSpec:
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return TensorSpec(name, role, dtype, tuple(tensor.shape), tuple(tensor.stride()))
+
+
+def make_task(
+    path: Path,
+    module: torch.nn.Module,
+    call: "Call",
+    *,
+    qualname: str = "Net",
+    module_name: str | None = None,
+    mode: str = "eval",
+) -> Task:
+    inputs = {"x": call.args[0]}
+    outputs = module(*call.args, **call.kwargs)
+    outputs = {"out": outputs} if isinstance(outputs, torch.Tensor) else outputs
+    tensors = [spec(name, "input", tensor) for name, tensor in inputs.items()]
+    tensors += [spec(name, "parameter", tensor) for name, tensor in module.named_parameters()]
+    tensors += [spec(name, "buffer", tensor) for name, tensor in module.named_buffers()]
+    tensors += [spec(name, "output", tensor) for name, tensor in outputs.items()]
+    return Task(
+        path=str(path),
+        qualname=qualname,
+        module_name=module_name or path.stem,
+        fingerprint=fingerprint(path.read_text("utf-8"), qualname) or "",
+        inputs_from="comment",
+        construction="Net()",
+        tensors=tuple(tensors),
+        scalars={"scale": 1.0},
+        mode=mode,
+        policy="match",
+        target="h200",
+        flops=1,
+        min_bytes=1,
+        longest_reduction=8,
+        limit_seconds=5e-5,
+        limit_reason="DRAM",
+        graph=None,
+    )
+
+
+@frozen
+class Call:
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any] = field(factory=dict)
+
+
+@define
+class FakeGpu:
+    """Stands for CUDA on CPU tensors. ``compute`` gives the outputs; launches are recorded."""
+
+    module: ModuleType
+    device_type: str = "cpu"
+    model: str = "NVIDIA H200"
+    in_capture: bool = False
+    fails: str = ""  # "load" or "launch"
+    runs: int = 0
+    loads: int = 0
+    buffers: dict[str, torch.Tensor] = field(factory=dict)
+    times: list[float] = field(factory=lambda: [1.0, 2.0])  # of the kernel, of the original
+    factor: float = 1.0  # what the kernel's output is off by
+
+    def name(self, index):
+        return self.model
+
+    def capturing(self):
+        return self.in_capture
+
+    def on(self, index):
+        return contextlib.nullcontext()
+
+    def seconds(self, function):
+        function()
+        return self.times.pop(0)
+
+    def load(self, index, launches):
+        if self.fails == "load":
+            raise RuntimeError("NVRTC: no such thing")
+        self.loads += 1
+
+        def run(buffers):
+            if self.fails == "launch":
+                raise RuntimeError("CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES")
+            self.runs += 1
+            self.buffers = dict(buffers)
+            x, weight, bias = (buffers[n] for n in ("x", "norm.weight", "norm.bias"))
+            with torch.no_grad():
+                y = torch.nn.functional.layer_norm(x, (x.shape[-1],), weight, bias)
+                buffers["out"].copy_((y**2 + 1.0) * 3.0 * self.factor)
+
+        return run
+
+
+@define
+class Delivered:
+    """A delivery in a folder, imported."""
+
+    folder: Path
+    delivery: Delivery
+    user: ModuleType  # the user's file with the edit applied
+    kernel: ModuleType  # the delivered Python file
+    gpu: FakeGpu
+    original: type  # the class as written
+
+
+def import_file(folder: Path, name: str) -> ModuleType:
+    importlib.invalidate_caches()
+    sys.path.insert(0, str(folder))
+    try:
+        return importlib.import_module(name)
+    finally:
+        sys.path.remove(str(folder))
+
+
+@pytest.fixture
+def deliver(tmp_path):
+    """A function that delivers a kernel for ``Net`` of a text and imports the result."""
+    made: list[str] = []
+
+    def make(
+        text: str = NET,
+        *,
+        measured: bool = True,
+        build=lambda net: net(),
+        call: Call | None = None,
+        kernel: str = KERNEL,
+        mode_matters: bool = False,
+        mode: str = "eval",
+        verdict: Verdict = VERDICT,
+        change=lambda text: text,
+    ) -> Delivered:
+        stem = f"net_{uuid.uuid4().hex[:8]}"
+        made.append(stem)
+        path = tmp_path / f"{stem}.py"
+        path.write_text(text, "utf-8")
+        plain = import_file(tmp_path, stem)
+        original = plain.Net
+        module = build(original).train(mode == "train")
+        call = call or Call((torch.randn(4, 8),))
+        task = make_task(path, module, call, mode=mode)
+        delivery = render(
+            task,
+            parse(kernel),
+            observed=observe(module, call),
+            idea=IDEA,
+            verdict=verdict,
+            measurement=MEASUREMENT if measured else None,
+            estimate=None if measured else ESTIMATE,
+            facts=H200,
+            mode_matters=mode_matters,
+        )
+        files.write(tmp_path, delivery)
+        path.write_text(change(edit.apply(text, edit.insert(text, delivery))), "utf-8")
+        del sys.modules[stem]
+        importlib.invalidate_caches()
+        import linecache
+
+        linecache.clearcache()
+        user = import_file(tmp_path, stem)
+        delivered = sys.modules[f"{stem}_cuda.Net"]
+        gpu = FakeGpu(delivered)
+        delivered.gpu = gpu
+        return Delivered(tmp_path, delivery, user, delivered, gpu, original)
+
+    yield make
+    for stem in made:
+        for name in [name for name in sys.modules if name.split(".")[0] in (stem, f"{stem}_cuda")]:
+            del sys.modules[name]
+    torch._dynamo.reset()
+
+
+@pytest.fixture
+def dedent():
+    return textwrap.dedent

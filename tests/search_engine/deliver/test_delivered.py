@@ -1,0 +1,661 @@
+"""What a delivered file does, with a GPU that is not there: see conftest's FakeGpu."""
+
+import copy
+import importlib
+import inspect
+import pickle
+import sys
+import warnings
+from collections import namedtuple
+
+import pytest
+import torch
+from torch import nn
+
+X = torch.randn(4, 8)
+
+
+@pytest.fixture(autouse=True)
+def _no_grad_and_no_warnings():
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+def expected(found, x=X, **kwargs):
+    return found.original.forward(found.user.Net().eval(), x, **kwargs)
+
+
+def test_the_kernel_runs_in_place_of_forward(deliver):
+    found = deliver()
+    net = found.user.Net().eval()
+    with torch.no_grad():
+        net.norm.weight.uniform_()
+    torch.testing.assert_close(net(X), net.forward.__wrapped__(net, X))
+    assert found.gpu.runs == 1
+    assert found.kernel.explain(net, X) == "kernel"
+    assert list(found.gpu.buffers) == ["x", "norm.weight", "norm.bias", "out", "partial"]
+    assert found.gpu.buffers["partial"].shape == (4, 2)
+    assert not found.gpu.buffers["partial"].any()
+    assert found.gpu.buffers["x"].data_ptr() == X.data_ptr()
+
+
+def test_parameters_are_read_at_every_call(deliver):
+    found = deliver()
+    net = found.user.Net().eval()
+    before = net(X)
+    net.norm.bias.data += 1
+    after = net(X)
+    assert not torch.equal(before, after)
+    net.load_state_dict(found.user.Net().state_dict())
+    torch.testing.assert_close(net(X), before)
+    assert (found.gpu.runs, found.gpu.loads) == (3, 1)
+
+
+def test_the_launches_are_those_of_the_plan(deliver):
+    found = deliver()
+    (case,) = found.kernel.CASES
+    first, second = case.launches
+    assert first.arguments == ("x", "partial", ("int", 8))
+    assert (first.grid, first.block, first.shared) == ((4, 1, 1), (32, 1, 1), 0)
+    assert second.arguments[-1] == ("float", 1.0)
+    assert second.shared == 128
+
+
+def test_a_base_that_is_not_aligned_is_copied(deliver):
+    found = deliver()
+    net = found.user.Net().eval()
+    x = torch.randn(33)[1:].view(4, 8)
+    assert x.data_ptr() % 16
+    torch.testing.assert_close(net(x), expected(found, x))
+    assert found.gpu.runs == 1
+    assert found.gpu.buffers["x"].data_ptr() % 16 == 0
+
+
+# --- the class stays what it is -------------------------------------------------------
+
+
+def test_signature_documentation_and_identity(deliver):
+    found = deliver()
+    net = found.user.Net()
+    assert inspect.signature(net.forward) == inspect.signature(found.original().forward)
+    assert found.user.Net.__mro__[1:] == found.original.__mro__[1:]
+    assert found.user.Net.forward.__qualname__ == "Net.forward"
+    assert found.user.Net.forward.__module__ == found.user.__name__
+    assert "shifted" in inspect.getsource(found.user.Net.forward)
+    assert repr(net) == repr(found.original())
+    assert list(net.state_dict()) == list(found.original().state_dict())
+
+
+def test_pickle_deepcopy_and_hooks(deliver):
+    found = deliver()
+    net = found.user.Net().eval()
+    wanted = net(X)
+    for other in (pickle.loads(pickle.dumps(net)), copy.deepcopy(net)):
+        torch.testing.assert_close(other(X), wanted)
+    assert found.gpu.runs == 3
+    seen = []
+    net.register_forward_hook(lambda module, args, out: seen.append(out.shape))
+    net.register_forward_pre_hook(lambda module, args: (args[0] * 2,))
+    torch.testing.assert_close(net(X), expected(found, X * 2))
+    assert seen == [(4, 8)]
+    assert found.gpu.runs == 4
+
+
+def test_keyword_arguments_and_defaults(deliver):
+    found = deliver()
+    net = found.user.Net().eval()
+    for args, kwargs in [((X,), {}), ((), {"x": X}), ((X, 1.0), {}), ((X,), {"scale": 1.0})]:
+        net(*args, **kwargs)
+    assert found.gpu.runs == 4
+    with pytest.raises(TypeError), pytest.warns(UserWarning, match="arguments"):
+        net(X, 1.0, 2.0)
+
+
+def test_subclasses(deliver):
+    found = deliver()
+    Net = found.user.Net
+
+    class Deeper(Net):
+        def __init__(self):
+            super().__init__()
+            self.extra = nn.Identity()
+
+        def forward(self, x):
+            return super().forward(x) + 1
+
+    class Same(Net):
+        def forward(self, x):
+            return super().forward(x) + 1
+
+    torch.testing.assert_close(Same().eval()(X), expected(found) + 1)
+    assert found.gpu.runs == 1
+    with pytest.warns(UserWarning, match="a submodule"):
+        torch.testing.assert_close(Deeper().eval()(X), expected(found) + 1)
+    assert found.gpu.runs == 1
+
+
+def test_a_subclass_that_overrides_what_forward_uses(deliver):
+    text = "class Net"
+    found = deliver(
+        """\
+import torch
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(8)
+
+    def act(self, x):
+        return (x**2 + 1.0) * 3.0
+
+    def forward(self, x, scale: float = 1.0):
+        return self.act(self.norm(x))
+"""
+    )
+    assert text in inspect.getsource(found.user)
+
+    class Other(found.user.Net):
+        def act(self, x):
+            return -x
+
+    with pytest.warns(UserWarning, match="a method of a subclass"):
+        Other().eval()(X)
+    found.user.Net().eval()(X)
+    assert found.gpu.runs == 1
+
+
+def test_reload_defines_the_operator_once(deliver):
+    found = deliver()
+    operator = found.kernel._operator
+    again = importlib.reload(found.kernel)
+    assert again._operator is operator
+    reloaded = importlib.reload(found.user)
+    again.gpu = found.gpu
+    reloaded.Net().eval()(X)
+    assert found.gpu.runs == 1
+
+
+# --- when the original runs -----------------------------------------------------------
+
+
+def falls_back(found, net, *args, match=None, reason=None, **kwargs):
+    """The call gives the original's result without a launch; it warns once, or never."""
+    runs = found.gpu.runs
+    wanted = net.forward.__wrapped__(net, *args, **kwargs)
+    assert (reason or match) in found.kernel.explain(net, *args, **kwargs)
+    if match is None:
+        got = net(*args, **kwargs)
+    else:
+        with pytest.warns(UserWarning, match=match):
+            got = net(*args, **kwargs)
+    torch.testing.assert_close(got, wanted)
+    torch.testing.assert_close(net(*args, **kwargs), wanted)  # a second time without a warning
+    assert found.gpu.runs == runs
+
+
+def test_device(deliver):
+    found = deliver()
+    found.gpu.device_type = "cuda"
+    falls_back(found, found.user.Net().eval(), X, reason="device")
+
+
+def test_gpu_model(deliver):
+    found = deliver()
+    found.gpu.model = "NVIDIA L40S"
+    falls_back(found, found.user.Net().eval(), X, match="verified on another GPU, NVIDIA H200")
+
+
+def test_dtype(deliver):
+    found = deliver()
+    falls_back(found, found.user.Net().eval().double(), X.double(), match="dtype")
+
+
+def test_smaller_batch_is_silent(deliver):
+    found = deliver()
+    falls_back(found, found.user.Net().eval(), X[:3], reason="smaller batch")
+
+
+@pytest.mark.parametrize("x", [torch.randn(5, 8), torch.randn(4, 1, 8), torch.randn(1, 4, 8)])
+def test_shape(deliver, x):
+    found = deliver()
+    falls_back(found, found.user.Net().eval(), x, match="shape")
+
+
+def test_layout(deliver):
+    found = deliver()
+    falls_back(found, found.user.Net().eval(), torch.randn(8, 4).t(), match="strides")
+
+
+def test_strides_of_single_elements_say_nothing(deliver):
+    Call = namedtuple("Call", ["args", "kwargs"], defaults=[{}])
+
+    found = deliver(call=Call((torch.randn(1, 8),)))
+    found.user.Net().eval()(torch.randn(8, 2).t()[:1].clone().as_strided((1, 8), (99, 1)))
+    assert found.gpu.runs == 1
+
+
+def test_scalar_argument(deliver):
+    found = deliver()
+    net = found.user.Net().eval()
+    falls_back(found, net, X, match="arguments", scale=2.0)
+    falls_back(found, net, X, reason="arguments", scale=torch.tensor(1.0))
+
+
+def test_gradients(deliver):
+    found = deliver()
+    net = found.user.Net().eval()
+    with torch.enable_grad():
+        falls_back(found, net, X, match="inference_mode")
+        net.requires_grad_(False)
+        net(X)
+        assert found.gpu.runs == 1
+        falls_back(found, net, X.clone().requires_grad_(), reason="gradients")
+    with torch.inference_mode():
+        found.user.Net().eval()(X)
+    assert found.gpu.runs == 2
+
+
+def test_gradients_in_training_are_silent(deliver):
+    found = deliver()
+    with torch.enable_grad():
+        falls_back(found, found.user.Net().train(), X, reason="training")
+
+
+def test_mode_only_where_it_matters(deliver):
+    found = deliver()
+    found.user.Net().train()(X)
+    assert found.gpu.runs == 1
+    found = deliver(mode_matters=True)
+    falls_back(found, found.user.Net().train(), X, match="eval mode")
+    part = found.user.Net().eval()
+    part.norm.train()
+    falls_back(found, part, X, reason="mode")
+
+
+def test_autocast(deliver):
+    found = deliver()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        falls_back(found, found.user.Net().eval(), X, match="autocast")
+
+
+def test_functorch(deliver):
+    found = deliver()
+    net = found.user.Net().eval()
+    wanted = torch.stack([expected(found), expected(found)])
+    torch.testing.assert_close(torch.func.vmap(net)(torch.stack([X, X])), wanted)
+    with torch.enable_grad():
+        gradient = torch.func.grad(lambda x: net(x).sum())(X)
+    assert gradient.shape == X.shape
+    state = dict(net.state_dict())
+    torch.func.functional_call(net, state, (X,))
+    assert found.gpu.runs == 1
+
+
+def test_export_and_tracing(deliver):
+    found = deliver()
+    net = found.user.Net().eval()
+    for strict in (False, True):
+        program = torch.export.export(net, (X,), strict=strict)
+        assert "aten.layer_norm.default" in str(program.graph)
+        assert "kernel_lsp" not in str(program.graph)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch.jit says that it is old
+        traced = torch.jit.trace(net, X)
+        scripted = torch.jit.script(JIT(found))
+    assert "layer_norm" in str(traced.inlined_graph)
+    torch.testing.assert_close(scripted(X), expected(found))
+    assert found.gpu.runs == 0
+
+
+def JIT(found):
+    """``super(Net, self)`` is not for the scripting compiler; what is around it is."""
+    return torch.nn.Sequential(found.user.Net().eval().norm, Squares())
+
+
+class Squares(nn.Module):
+    def forward(self, x):
+        return (x**2 + 1.0) * 3.0
+
+
+def test_scripting_reads_the_original(deliver):
+    found = deliver(
+        """\
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x, scale: float = 1.0):
+        return F.relu(self.norm(x)) * scale
+"""
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.script(found.user.Net().eval())
+    torch.testing.assert_close(scripted(X), expected(found))
+    assert "relu" in scripted.code
+    assert found.gpu.runs == 0
+
+
+def test_meta_fake_and_dispatch_modes(deliver):
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    found = deliver()
+    net = found.user.Net().eval()
+    assert net.to("meta")(X.to("meta")).device.type == "meta"
+    net = found.user.Net().eval()
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        assert type(net(mode.from_tensor(X))).__name__ == "FakeTensor"
+        net(X)
+    with FlopCounterMode(display=False):
+        net(X)
+    assert found.gpu.runs == 0
+
+
+def test_tensor_subclasses(deliver):
+    class Mine(torch.Tensor):
+        pass
+
+    found = deliver()
+    net = found.user.Net().eval()
+    assert type(net(X.as_subclass(Mine))) is Mine
+    jagged = torch.nested.nested_tensor([X[:2], X[2:]], layout=torch.jagged)
+    assert net.norm(jagged).is_nested
+    net(jagged)
+    assert found.gpu.runs == 0
+    net(nn.Parameter(X, requires_grad=False))
+    assert found.gpu.runs == 1
+
+
+def test_stream_capture(deliver):
+    found = deliver()
+    net = found.user.Net().eval()
+    found.gpu.in_capture = True
+    with pytest.warns(UserWarning, match="while a CUDA graph was being captured"):
+        net(X)
+    assert found.gpu.runs == 0
+    found.gpu.in_capture = False
+    net(X)
+    found.gpu.in_capture = True
+    net(X)
+    assert found.gpu.runs == 2
+
+
+def test_changed_attributes(deliver):
+    found = deliver()
+    net = found.user.Net().eval()
+    net.unrelated = 1  # forward does not read it
+    net(X)
+    assert found.gpu.runs == 1
+    net.power = 3
+    falls_back(found, net, X, match="attribute")
+    falls_back(found, found.user.Net(eps=1e-3).eval(), X, reason="attributes")
+
+
+def test_absent_and_missing_weights(deliver):
+    found = deliver()
+    net = found.user.Net().eval()
+    net.norm.bias = None
+    falls_back(found, net, X, match="parameter or buffer")
+    found = deliver(
+        """\
+from torch import nn
+
+
+class Net(nn.Module):
+    def __init__(self, bias=False):
+        super().__init__()
+        self.norm = nn.LayerNorm(8, bias=bias)
+
+    def forward(self, x, scale: float = 1.0):
+        return self.norm(x)
+""",
+        kernel="// launch: f<<<1, 32>>>(x, norm.weight, out)\n"
+        'extern "C" __global__ void f(const float* x, const float* w, float* out) {}\n',
+    )
+    falls_back(found, found.user.Net(bias=True).eval(), X, match="parameter or buffer")
+
+
+def test_swapped_and_hooked_submodules(deliver):
+    class Norm(nn.LayerNorm):
+        pass
+
+    found = deliver()
+    net = found.user.Net().eval()
+    net.norm.register_forward_hook(lambda module, args, out: out * 2)
+    falls_back(found, net, X, match="hooks")
+    net = found.user.Net().eval()
+    net.norm.register_forward_pre_hook(lambda module, args: None)
+    falls_back(found, net, X, reason="hooks")
+    net = found.user.Net().eval()
+    net.norm.forward = lambda x: x
+    falls_back(found, net, X, reason="hooks")
+    net = found.user.Net().eval()
+    net.norm = Norm(8)
+    falls_back(found, net, X, match="a submodule")
+    net = found.user.Net().eval()
+    net.norm.extra = nn.Identity()
+    falls_back(found, net, X, reason="modules")
+    net = nn.utils.parametrizations.weight_norm(found.user.Net().eval().norm)
+    whole = found.user.Net().eval()
+    whole.norm = net
+    falls_back(found, whole, X, reason="modules")
+
+
+def test_global_hooks(deliver):
+    found = deliver()
+    net = found.user.Net().eval()
+    handle = nn.modules.module.register_module_forward_pre_hook(lambda module, args: None)
+    try:
+        falls_back(found, net, X, match="hooks")
+    finally:
+        handle.remove()
+    net(X)
+    assert found.gpu.runs == 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("** self.power", "* self.power"),
+        ("x + 1.0", "x + 2.0"),
+        ("GAIN = 3.0", "GAIN = 4.0"),
+    ],
+)
+def test_edited_source(deliver, old, new):
+    found = deliver(change=lambda text: text.replace(old, new))
+    falls_back(found, found.user.Net().eval(), X, match="source has changed")
+
+
+def test_source_edited_elsewhere(deliver):
+    found = deliver(
+        change=lambda text: (
+            text.replace("self.unrelated = 0", "self.unrelated = 1")
+            .replace("def shifted(x):", "def shifted(x):\n    '''Documented.'''\n    # why")
+            .replace("GAIN = 3.0", "GAIN = 3.0\nOTHER = 1\n\n\ndef unused():\n    return OTHER\n")
+        )
+    )
+    found.user.Net().eval()(X)
+    assert found.gpu.runs == 1
+
+
+def test_edited_or_missing_kernel_file(deliver):
+    found = deliver()
+    path = next(found.folder.glob("*_cuda/Net.cu"))
+    text = path.read_text("utf-8")
+    path.write_text(text.replace("\n", "\r\n").replace("    ", "\t"), "utf-8")  # formatting only
+    found.user.Net().eval()(X)
+    assert found.gpu.runs == 1
+    for edited in (text.replace("{}", "{ return; }", 1), None):
+        found = deliver()
+        path = next(
+            p
+            for p in found.folder.glob("*_cuda/Net.cu")
+            if p.parent.name.startswith(found.user.__name__)
+        )
+        path.write_text(edited, "utf-8") if edited else path.unlink()
+        falls_back(found, found.user.Net().eval(), X, match="missing or was changed")
+
+
+@pytest.mark.parametrize("fails", ["load", "launch"])
+def test_a_gpu_that_refuses(deliver, fails, caplog):
+    found = deliver()
+    found.gpu.fails = fails
+    net = found.user.Net().eval()
+    with pytest.warns(UserWarning, match="could not be compiled or launched"):
+        torch.testing.assert_close(net(X), expected(found))
+    found.gpu.fails = ""
+    net(X)  # not asked again
+    assert found.gpu.runs == 0
+    assert "NVRTC" in caplog.text or "OUT_OF_RESOURCES" in caplog.text
+
+
+def test_importing_needs_neither_cuda_core_nor_a_gpu(deliver, monkeypatch):
+    found = deliver()
+    for name in [name for name in sys.modules if name.split(".")[0] == "cuda"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "cuda", None)
+    monkeypatch.setitem(sys.modules, "cuda.core", None)
+    again = importlib.reload(found.kernel)
+    user = importlib.reload(found.user)
+    again.gpu = type(
+        "Real",
+        (again.Gpu,),
+        {"device_type": "cpu", "name": lambda *_: "NVIDIA H200", "capturing": lambda _: False},
+    )()
+    with pytest.warns(UserWarning, match="could not be compiled or launched"):
+        user.Net().eval()(X)
+
+
+# --- torch.compile --------------------------------------------------------------------
+
+
+def test_compile_takes_it_whole(deliver):
+    found = deliver()
+    net = found.user.Net().eval()
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(X), expected(found))
+    assert found.gpu.runs == 1
+    torch.testing.assert_close(compiled(X.clone()), expected(found))
+    assert found.gpu.runs == 2
+
+
+def test_compile_uses_the_operator(deliver):
+    found = deliver()
+    graphs = []
+
+    def backend(graph, inputs):
+        graphs.append(str(graph.graph))
+        return graph.forward
+
+    net = found.user.Net().eval()
+    compiled = torch.compile(lambda x: net(x) + 1, fullgraph=True, backend=backend)
+    torch.testing.assert_close(compiled(X), expected(found) + 1)
+    assert "kernel_lsp_" in graphs[0]
+    assert "layer_norm" not in graphs[0]
+
+
+def test_the_operator_is_sound(deliver):
+    found = deliver()
+    net = found.user.Net().eval()
+    operands = [X, net.norm.weight.detach(), net.norm.bias.detach()]
+    torch.library.opcheck(found.kernel._operator, (operands, 0))
+
+
+@pytest.mark.parametrize(
+    "case", ["grad", "shape", "attribute", "hook", "autocast", "type", "source", "vmap", "gpu"]
+)
+def test_compile_falls_back_silently(deliver, case):
+    change = (
+        (lambda text: text.replace("x + 1.0", "x + 2.0"))
+        if case == "source"
+        else (lambda text: text)
+    )
+    found = deliver(change=change)
+    net, x = found.user.Net().eval(), X
+    context = torch.autocast("cpu", torch.bfloat16, enabled=case == "autocast")
+    if case == "shape":
+        x = torch.randn(7, 8)
+    elif case == "attribute":
+        net.power = 3
+    elif case == "hook":
+        net.norm.register_forward_hook(lambda module, args, out: out * 2)
+    elif case == "type":
+        net.norm = type("Norm", (nn.LayerNorm,), {"__module__": __name__})(8)
+    elif case == "gpu":
+        found.gpu.model = "NVIDIA L40S"
+    function = torch.func.vmap(net) if case == "vmap" else net
+    x = torch.stack([x, x]) if case == "vmap" else x
+    with context, torch.set_grad_enabled(case == "grad"):
+        compiled = torch.compile(function, fullgraph=True, backend="aot_eager")
+        original = net.forward.__wrapped__
+        wanted = torch.stack([original(net, i) for i in x]) if case == "vmap" else original(net, x)
+        torch.testing.assert_close(compiled(x), wanted, check_dtype=False, rtol=1e-2, atol=1e-2)
+    assert found.gpu.runs == 0
+
+
+def test_compile_sees_later_changes(deliver):
+    found = deliver()
+    net = found.user.Net().eval()
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    compiled(X)
+    net.power = 3
+    torch.testing.assert_close(compiled(X), net.forward.__wrapped__(net, X))
+    assert found.gpu.runs == 1
+
+
+# --- a kernel that was verified without a GPU -----------------------------------------
+
+
+def test_first_use_checks_times_and_keeps_the_faster(deliver):
+    found = deliver(measured=False)
+    found.gpu.model = "NVIDIA L40S"  # any will do: it is tried
+    net = found.user.Net().eval()
+    with pytest.warns(UserWarning, match=r"first time on a GPU: .* The kernel is kept"):
+        torch.testing.assert_close(net(X), expected(found))
+    runs = found.gpu.runs
+    net(X)
+    assert found.gpu.runs == runs + 1
+    assert found.kernel.explain(net, X) == "kernel"
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    compiled(X)
+    assert found.gpu.runs == runs + 2
+
+
+def test_first_use_keeps_the_original_where_that_is_faster(deliver):
+    found = deliver(measured=False)
+    found.gpu.times = [2.0, 1.0]
+    net = found.user.Net().eval()
+    with pytest.warns(UserWarning, match="The original is kept"):
+        torch.testing.assert_close(net(X), expected(found))
+    runs = found.gpu.runs
+    torch.testing.assert_close(net(X), expected(found))
+    assert found.gpu.runs == runs
+
+
+def test_first_use_refuses_a_kernel_that_is_off(deliver):
+    found = deliver(measured=False)
+    found.gpu.factor = 1.0 + 1e-5
+    net = found.user.Net().eval()
+    with pytest.warns(UserWarning, match="has an error of 1.0e-05 on this GPU, more than"):
+        torch.testing.assert_close(net(X), expected(found))
+    assert found.gpu.runs == 1
+    net(X)
+    assert found.gpu.runs == 1
+
+
+def test_compile_before_the_first_trial_takes_the_original(deliver):
+    found = deliver(measured=False)
+    net = found.user.Net().eval()
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(X), expected(found))
+    assert found.gpu.runs == 0
