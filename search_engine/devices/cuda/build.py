@@ -77,7 +77,7 @@ def build(
 def _compiled_findings(built: Built, task: Task, facts: DeviceFacts) -> tuple[Finding, ...]:
     findings = [
         Finding(
-            "signature",
+            "kernel-name",
             f'{launch.function} is not in the compiled kernel: declare it `extern "C" __global__`',
             launch.line,
         )
@@ -86,7 +86,7 @@ def _compiled_findings(built: Built, task: Task, facts: DeviceFacts) -> tuple[Fi
     ]
     findings += [
         Finding(
-            "device-global",
+            "device-state",
             f"the variable {name} outlives a launch: keep state in scratch memory, and "
             "constants in __constant__ or in registers",
         )
