@@ -1,0 +1,291 @@
+"""From the task's graph to one loop nest (``Program``), or a sentence why there is none.
+
+Values are asked for backwards from the outputs: "the value of node n at index i". Views
+change the index, pointwise operators hand it to their operands, reductions ask for their
+operand at all columns. What cannot be one loop nest raises Unsupported.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from search_engine.graph import Argument, Graph, Node, Ref
+from search_engine.playbook import operators, views
+from search_engine.playbook.canonical import canonical
+from search_engine.playbook.expression import Apply, Constant, Expression, Load
+from search_engine.playbook.index import Affine, Index, SplitAxis, broadcast, regroup
+from search_engine.playbook.merge import merged
+from search_engine.playbook.program import Axis, Program, Store, Unsupported
+from search_engine.playbook.reductions import REDUCTIONS
+from search_engine.task import Task
+
+_MOST_SPLITS = 32
+
+
+def analyse(task: Task) -> Program:
+    """The task's loop nest. Raises Unsupported with the operator's name."""
+    if task.graph is None:
+        raise Unsupported(
+            task.graph_reason or "The playbook needs the exported graph, and there is none."
+        )
+    if any(tensor.numel == 0 for tensor in task.tensors):
+        raise Unsupported("A tensor of the task has no elements: there is nothing to make faster.")
+    space = Space(task, task.graph)
+    for _ in range(_MOST_SPLITS):
+        try:
+            return merged(Reader(space).program())
+        except SplitAxis as split:
+            space.split(split)
+        except RecursionError:
+            raise Unsupported(
+                "The graph is one chain of too many operators for the playbook."
+            ) from None
+    raise Unsupported("The graph reshapes its tensors in more ways than the playbook can follow.")
+
+
+class Space:
+    """The iteration space: axes of the largest output, then columns that are only reduced."""
+
+    def __init__(self, task: Task, graph: Graph) -> None:
+        self.task, self.graph = task, graph
+        largest = max(task.outputs, key=lambda tensor: tensor.numel)
+        self.shape = largest.shape
+        self.axes = [Axis(f"i{d}", size) for d, size in enumerate(self.shape) if size > 1]
+        self.reduced: list[Axis] = []
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Size of every axis by name."""
+        return {axis.name: axis.size for axis in (*self.axes, *self.reduced)}
+
+    def split(self, request: SplitAxis) -> None:
+        """Replace one axis by an outer and an inner one."""
+        for axes in (self.axes, self.reduced):
+            for position, axis in enumerate(axes):
+                if axis.name == request.axis:
+                    outer = Axis(f"{axis.name}o", axis.size // request.inner)
+                    inner = Axis(f"{axis.name}i", request.inner)
+                    axes[position : position + 1] = [outer, inner]
+
+    def flat(self, axes: Sequence[Axis]) -> Affine:
+        """The row-major index over the axes."""
+        stride, terms = 1, []
+        for axis in reversed(axes):
+            terms.append((axis.name, stride))
+            stride *= axis.size
+        return Affine(tuple(reversed(terms)))
+
+    def index(self, axes: Sequence[Axis], shape: Sequence[int]) -> Index:
+        """The index into a tensor of that shape whose elements the axes enumerate."""
+        return regroup((self.flat(axes),), (math.prod(shape),), shape, self.sizes)
+
+    def columns(self, outer: Index, shape: Sequence[int]) -> Index:
+        """The index over reduced dimensions of that shape, for a result at index ``outer``.
+
+        Reduced dimensions run over the output's axes that the result does not use (then
+        the operand is the very value that the epilogue sees), else over new axes.
+        """
+        used = {axis for part in outer for axis, _ in part.terms}
+        free = [axis for axis in self.axes if axis.name not in used]
+        count = math.prod(shape)
+        if math.prod(axis.size for axis in free) == count:
+            return self.index(free, shape)
+        if free and count > 1 and any(axis.size > 1 for axis in free):
+            raise Unsupported(
+                "No playbook idea covers a reduction whose result is used along other dimensions "
+                "than the reduced ones."
+            )
+        if not self.reduced:
+            self.reduced = [Axis(f"r{d}", size) for d, size in enumerate(shape) if size > 1]
+        if math.prod(axis.size for axis in self.reduced) != count:
+            raise Unsupported(_DIFFERENT_ROWS)
+        return self.index(self.reduced, shape)
+
+
+_DIFFERENT_ROWS = "No playbook idea covers two reductions over different dimensions yet."
+
+
+class Reader:
+    """Reads one graph over one iteration space."""
+
+    def __init__(self, space: Space) -> None:
+        self.space = space
+        self._memo: dict[tuple[str, Index], Expression] = {}
+        self._shapes = {node.name: node.shape for node in space.graph.nodes}
+        self._dtypes = {node.name: node.dtype for node in space.graph.nodes}
+        for tensor in space.task.tensors:
+            self._shapes.setdefault(tensor.name, tensor.shape)
+            self._dtypes.setdefault(tensor.name, tensor.dtype)
+        self.column_axes: set[str] = set()
+
+    def program(self) -> Program:
+        """The loop nest before neighbouring axes are merged."""
+        stores = []
+        for name, value in self.space.graph.outputs:
+            spec = self.space.task.tensor(name)
+            assert spec is not None, f"the task lacks its output {name}"
+            index = self._output_index(spec.shape)
+            strides: dict[str, int] = {}
+            for part, stride in zip(index, spec.stride, strict=True):
+                for axis, factor in part.terms:
+                    strides[axis] = strides.get(axis, 0) + factor * stride
+            expression = self.value(value, index)
+            stores.append(Store(name, spec.dtype, expression, tuple(strides.items())))
+        sizes = self.space.sizes
+        columns = math.prod(sizes[axis] for axis in self.column_axes)
+        values = canonical([store.value for store in stores], columns)
+        stores = [
+            Store(store.tensor, store.dtype, value, store.strides)
+            for store, value in zip(stores, values, strict=True)
+        ]
+        axes = (*self.space.axes, *self.space.reduced)
+        first = stores[0]
+        ordered = sorted(axes, key=lambda axis: -first.stride(axis.name))  # stable
+        rows = tuple(a for a in ordered if a.name not in self.column_axes)
+        columns = tuple(a for a in ordered if a.name in self.column_axes)
+        return Program(rows, columns, tuple(stores))
+
+    def _output_index(self, shape: tuple[int, ...]) -> Index:
+        """An output of the largest size is indexed by all axes, a smaller one by broadcasting."""
+        space = self.space
+        if math.prod(shape) == math.prod(space.shape):
+            return space.index(space.axes, shape)
+        whole = space.index(space.axes, space.shape)
+        fits = len(shape) <= len(whole) and all(
+            size in (1, full)
+            for size, full in zip(reversed(shape), reversed(space.shape), strict=False)
+        )
+        if fits:
+            return broadcast(whole, shape)
+        lead = len(shape)
+        if shape == space.shape[:lead]:
+            return whole[:lead]
+        raise Unsupported("No playbook idea covers outputs of unrelated shapes yet.")
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """The shape of a value of the graph."""
+        return self._shapes[name]
+
+    def dtype(self, name: str) -> str:
+        """The dtype of a value of the graph."""
+        return self._dtypes[name]
+
+    def value(self, name: str, index: Index) -> Expression:
+        """The value ``name`` at ``index``."""
+        key = (name, index)
+        if key not in self._memo:
+            node = self.space.graph.node(name)
+            self._memo[key] = self._load(name, index) if node is None else self._node(node, index)
+        return self._memo[key]
+
+    def operand(self, argument: Argument, index: Index, dtype: str) -> Expression:
+        """An operator's argument, broadcast to ``index``; literals take ``dtype``."""
+        if isinstance(argument, Ref):
+            return self.value(argument.name, broadcast(index, self.shape(argument.name)))
+        if isinstance(argument, (bool, int, float)):
+            return Constant(argument, dtype)
+        raise Unsupported(f"No playbook idea covers the argument {argument!r} of an operator yet.")
+
+    def reduce_over(self, name: str, dims: Sequence[int], index: Index) -> Index:
+        """The index into ``name`` at all columns; ``index`` is over the kept dimensions."""
+        shape = self.shape(name)
+        inner = iter(self.space.columns(index, [shape[d] for d in dims]))
+        outer = iter(index)
+        whole = tuple(next(inner) if d in dims else next(outer) for d in range(len(shape)))
+        columns = {a for d in dims for a, _ in whole[d].terms}
+        if self.column_axes and columns and columns != self.column_axes:
+            raise Unsupported(_DIFFERENT_ROWS)
+        self.column_axes |= columns
+        return whole
+
+    def _load(self, name: str, index: Index) -> Expression:
+        spec = self.space.task.tensor(name)
+        if spec is None:
+            raise Unsupported(f"No playbook idea covers the value {name!r} of the graph yet.")
+        strides: dict[str, int] = {}
+        offset = 0
+        for part, stride in zip(index, spec.stride, strict=True):
+            offset += part.constant * stride
+            for axis, factor in part.terms:
+                strides[axis] = strides.get(axis, 0) + factor * stride
+        kept = tuple((axis, stride) for axis, stride in sorted(strides.items()) if stride)
+        return Load(name, spec.dtype, kept, offset)
+
+    def _node(self, node: Node, index: Index) -> Expression:
+        aten = _base_name(node)
+        if aten in views.VIEWS:
+            source, inner = views.VIEWS[aten](node, index, self)
+            return self.value(source, inner)
+        if aten in REDUCTIONS:
+            return REDUCTIONS[aten](node, index, self)
+        if aten in views.CASTS:
+            return self._cast(node, index)
+        if operators.covers(aten, node.dtype):
+            return self._pointwise(aten, node, index)
+        raise Unsupported(f"No playbook idea covers {node.op} yet.")
+
+    def _cast(self, node: Node, index: Index) -> Expression:
+        source = node.args[0]
+        assert isinstance(source, Ref)
+        value = self.operand(source, index, node.dtype)
+        before = self.dtype(source.name)
+        floats = ("float16", "bfloat16", "float32")
+        # Between the narrow floats nothing is done: values stay in float from load to store,
+        # which is at least as accurate as rounding on the way.
+        if before == node.dtype or (before in floats and node.dtype in floats):
+            return value
+        return Apply("cast", (value,), node.dtype, node.name)
+
+    def _pointwise(self, aten: str, node: Node, index: Index) -> Expression:
+        tensors = [a for a in node.args if isinstance(a, Ref)]
+        dtype = node.dtype
+        if aten in operators.COMPARISONS and tensors:
+            dtype = self.dtype(tensors[0].name)
+            if any(isinstance(a, float) for a in node.args) and not dtype.startswith(
+                ("float", "bfloat")
+            ):
+                dtype = "float32"
+        self._refuse_lost_mutation(node)
+        keyword_tensors = [a for a in node.kwargs.values() if isinstance(a, Ref)]
+        count = {"where": 3, "masked_fill": 3, "addcmul": 3, "addcdiv": 3, "lerp": 3}.get(aten)
+        if count is None:
+            count = 2 if aten in _TWO_OPERANDS else 1
+        if aten in ("clamp", "clip"):
+            given = [a for a in node.args if isinstance(a, Ref)] + keyword_tensors
+        else:
+            given = list(node.args[:count])  # type: ignore[arg-type]
+        operands = [self.operand(a, index, dtype) for a in given]
+
+        def option(position: int, key: str, default: object) -> object:
+            if key in node.kwargs:
+                return node.kwargs[key]
+            return node.args[position] if position < len(node.args) else default
+
+        return operators.build(aten, operands, option, node.dtype, node.name)
+
+    def _refuse_lost_mutation(self, node: Node) -> None:
+        """An in-place operator is its functional form if nothing reads its operand later."""
+        if not node.op.split(".")[1].endswith("_"):
+            return
+        target = node.args[0]
+        assert isinstance(target, Ref)
+        order = [n.name for n in self.space.graph.nodes]
+        later = order[order.index(node.name) + 1 :]
+        read_again = any(user.name in later for user in self.space.graph.users(target.name))
+        source = self.space.graph.node(target.name)
+        is_view = source is None or _base_name(source) in views.VIEWS
+        if read_again or is_view:
+            raise Unsupported(f"No playbook idea covers {node.op} on a value that is read again.")
+
+
+_TWO_OPERANDS = frozenset(
+    "add sub subtract rsub mul multiply div divide true_divide pow maximum minimum atan2 fmod lt "
+    "le gt ge eq ne logical_and logical_or bitwise_and bitwise_or clamp_min clamp_max".split()
+)
+
+
+def _base_name(node: Node) -> str:
+    """``gelu`` of ``aten.gelu.default`` and of ``aten.gelu_.default``."""
+    parts = node.op.split(".")
+    return parts[1].rstrip("_") if len(parts) > 1 and parts[0] == "aten" else node.op

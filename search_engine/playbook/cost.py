@@ -1,0 +1,142 @@
+"""A small model of time: bytes over bandwidths, instructions over issue rate, fixed costs.
+
+It ranks ideas before anything has run and gives their expected effect; it is no measurement.
+Constants are for data-centre GPUs since Ampere and deliberately few.
+"""
+
+from __future__ import annotations
+
+from search_engine.graph import Node
+from search_engine.hardware import DeviceFacts
+from search_engine.playbook.dtypes import item_bytes
+from search_engine.playbook.expression import Apply, walk
+from search_engine.playbook.operators import PRIMITIVES
+from search_engine.playbook.program import Program
+from search_engine.task import ITEM_BYTES, Task
+
+LAUNCH = 2.5e-6  # seconds from one dependent launch to the next, and the ramp of a grid
+GRID_SYNC = 1.5e-6  # seconds of a grid-wide barrier
+L2_RATIO = 1.3  # L2 bandwidth over DRAM bandwidth for a mix of reads and writes
+EAGER_LAUNCH = 4.5e-6  # seconds from one eager operator to the next
+
+
+def traffic(program: Program) -> tuple[int, int]:
+    """(bytes read, bytes written) when every tensor moves once."""
+    read: dict[str, int] = {}
+    sizes = {axis.name: axis.size for axis in program.axes}
+    for load in program.loads:
+        count = item_bytes(load.dtype)
+        for axis, _ in load.strides:
+            count *= sizes[axis]
+        read[load.tensor] = max(count, read.get(load.tensor, 0))
+    written = 0
+    for store in program.stores:
+        count = item_bytes(store.dtype)
+        for axis, _ in store.strides:
+            count *= sizes[axis]
+        written += count
+    return sum(read.values()), written
+
+
+def streamed_bytes(program: Program) -> int:
+    """Bytes of the loads that cover rows and columns: what a second pass reads again."""
+    count = program.row_count * program.column_count
+    tensors = {load.tensor: load.dtype for load in program.loads if program.streamed(load)}
+    return count * sum(item_bytes(dtype) for dtype in tensors.values())
+
+
+def instructions(program: Program) -> int:
+    """Instructions per element of the expressions, loads and stores aside."""
+    roots = [*(s.body for s in program.statistics), *program.values]
+    total = sum(PRIMITIVES[n.op].cost for n in walk(*roots) if isinstance(n, Apply))
+    total += sum({"softmax": 8, "moments": 5}.get(s.kind, 1) for s in program.statistics)
+    return total + 2 * len(program.loads)
+
+
+def issue_seconds(program: Program, facts: DeviceFacts, factor: float = 1.0) -> float:
+    """Time of the arithmetic when all multiprocessors issue at full rate."""
+    count = program.row_count * program.column_count
+    lanes = facts.sm_count * 128 * facts.clock_hz
+    return factor * count * instructions(program) / lanes
+
+
+def pass_seconds(
+    program: Program,
+    facts: DeviceFacts,
+    *,
+    extra_reads: float = 0.0,
+    efficiency: float = 0.92,
+    launches: int = 1,
+    busy: float = 1.0,
+) -> float:
+    """Time of a kernel that moves everything once and re-reads ``extra_reads`` bytes.
+
+    ``busy`` is the share of the multiprocessors that have work; ``efficiency`` the share of
+    the copy bandwidth that its access pattern reaches.
+    """
+    read, written = traffic(program)
+    moved = (read + written + extra_reads) / (facts.dram_bytes_per_second * efficiency)
+    return max(moved, issue_seconds(program, facts)) / max(busy, 1e-3) + launches * LAUNCH
+
+
+def busy_share(blocks: int, facts: DeviceFacts, per_sm: int) -> float:
+    """Share of the chip that a grid keeps busy, its last incomplete wave counted."""
+    slots = facts.sm_count * max(per_sm, 1)
+    if blocks >= slots:
+        waves = -(-blocks // slots)
+        # Blocks come and go one by one; only about half of the last wave's gap is lost.
+        return (blocks / (waves * slots) + 1) / 2
+    # A few resident warps per multiprocessor are enough to pull most of its bandwidth.
+    return min(1.0, blocks / facts.sm_count)
+
+
+_FREE = frozenset(
+    "view reshape flatten unflatten permute transpose t unsqueeze squeeze expand expand_as "
+    "contiguous detach alias select slice narrow dropout _assert_tensor_metadata".split()
+)
+
+
+def eager_seconds(task: Task, facts: DeviceFacts) -> float:
+    """What eager takes by the same model: every operator reads and writes device memory."""
+    assert task.graph is not None
+    shapes = {t.name: (t.shape, t.dtype) for t in task.tensors}
+    shapes |= {n.name: (n.shape, n.dtype) for n in task.graph.nodes}
+    total = 0.0
+    for node in task.graph.nodes:
+        name = node.op.split(".")[1] if "." in node.op else node.op
+        if name in _FREE:
+            continue
+        operands = sum(_bytes(*shapes[ref]) for ref in set(node.references()) if ref in shapes)
+        passes = _EAGER_PASSES.get(name, 1.0)
+        moved = operands * passes + _bytes(node.shape, node.dtype)
+        total += moved / (0.85 * facts.dram_bytes_per_second) * _idle(node, shapes, facts)
+        total += EAGER_LAUNCH
+    return max(total, EAGER_LAUNCH)
+
+
+# Operand passes of eager's own kernels: LayerNorm reads its rows for the moments and again
+# for the result; softmax over long rows reads them three times.
+_EAGER_PASSES = {"layer_norm": 2.0, "softmax": 2.5, "log_softmax": 2.5, "rms_norm": 2.0}
+
+
+def _idle(node: Node, shapes: dict[str, tuple[tuple[int, ...], str]], facts: DeviceFacts) -> float:
+    """Eager norms give a row to one block: few rows leave most multiprocessors idle."""
+    name = node.op.split(".")[1] if "." in node.op else node.op
+    if name not in ("layer_norm", "rms_norm"):
+        return 1.0
+    normalized = node.args[1]
+    columns = 1
+    if isinstance(normalized, tuple):
+        for size in normalized:
+            columns *= size if isinstance(size, int) else 1
+    rows = 1
+    for size in node.shape:
+        rows *= size
+    return max(1.0, facts.sm_count / max(rows // columns, 1))
+
+
+def _bytes(shape: tuple[int, ...], dtype: str) -> int:
+    total = ITEM_BYTES[dtype]
+    for size in shape:
+        total *= size
+    return total

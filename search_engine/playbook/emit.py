@@ -1,0 +1,474 @@
+"""The one emitter: expressions, element functions, 16-byte packs, whole files in CUDA-C.
+
+Ideas write the loops; everything that depends on the graph comes from here. An *element
+function* computes one element from scalars (``prologue``, ``epilogue``, ``chain``); packs are
+VEC neighbours that a thread moves in one access.
+"""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections import Counter
+from collections.abc import Iterable, Sequence
+
+from attrs import evolve, field, frozen, mutable
+
+from search_engine.playbook import packs
+from search_engine.playbook.dtypes import (
+    HEADERS,
+    INFINITIES,
+    arithmetic,
+    compute_type,
+    is_float,
+    literal,
+    storage_type,
+)
+from search_engine.playbook.expression import (
+    Apply,
+    Constant,
+    Expression,
+    Load,
+    Result,
+    rewrite,
+    walk,
+)
+from search_engine.playbook.operators import CALL, PRIMITIVES, TERNARY
+from search_engine.playbook.program import Program, Store
+
+# Names that the templates use themselves, and words of C++.
+_RESERVED = frozenset(
+    "row rows col cols lane warp thread block team part partial kept shared packs pack step i k v "
+    "acc next split first last float double int long short char bool half auto const if else for "
+    "while do return switch case default break continue struct union enum class template typename "
+    "new delete this true false void static extern inline register volatile operator and or not "
+    "xor signed unsigned sizeof namespace using public private try catch throw exp log sqrt pow "
+    "sin cos tan min max abs floor ceil round fma erf tanh mean_of row_count".split()
+)
+
+
+def identifier(text: str) -> str:
+    """A C identifier for a contract or graph name: ``ln.weight`` → ``ln_weight``."""
+    name = re.sub(r"\W", "_", text)
+    if not name or name[0].isdigit() or name in _RESERVED or name in PRIMITIVES:
+        name = f"{name}_" if name and not name[0].isdigit() else f"t{name}"
+    return name
+
+
+def unused(wish: str, taken: Iterable[str]) -> str:
+    """The wished name, or the first of name_2, name_3, … that is free."""
+    taken, name, count = set(taken), wish, 1
+    while name in taken:
+        count += 1
+        name = f"{wish}_{count}"
+    return name
+
+
+def _element(address: str) -> str:
+    """``x[row * 8 + col]`` of the pointer ``x + row * 8 + col``."""
+    name, _, offset = address.partition(" + ")
+    return f"{name}[{offset or 0}]"
+
+
+@frozen
+class Element:
+    """An element function: what it is called, and what it wants, in order."""
+
+    name: str
+    leaves: tuple[Expression, ...]  # loads, held values, row values
+    outputs: tuple[str, ...]  # names of by-reference results; empty: it returns its value
+
+    @property
+    def loads(self) -> tuple[Load, ...]:
+        """The loads among the leaves."""
+        return tuple(leaf for leaf in self.leaves if isinstance(leaf, Load))
+
+
+@mutable
+class Writer:
+    """Collects one file: headers, constants, helpers, element functions, kernels, launch lines."""
+
+    program: Program
+    vec: int = 1
+    streaming: bool = False  # evict-first hints on accesses that are used once
+    helpers: dict[str, str] = field(factory=dict)
+    kernels: list[str] = field(factory=list)
+    lines: list[str] = field(factory=list)
+    constants: list[tuple[str, str]] = field(factory=list)  # definition, comment
+    names: dict[Expression, str] = field(factory=dict)
+
+    # --- names ------------------------------------------------------------------------
+
+    def tensor(self, name: str) -> str:
+        """The C identifier of a tensor, different for every tensor of the program."""
+        used = [load.tensor for load in self.program.loads]
+        used += [store.tensor for store in self.program.stores]
+        same = sorted({other for other in used if identifier(other) == identifier(name)})
+        position = same.index(name) if name in same else 0
+        return identifier(name) + (f"_{position + 1}" if position else "")
+
+    def leaf_name(self, leaf: Expression) -> str:
+        """The scalar's name for a leaf of an element function, the same everywhere."""
+        if leaf not in self.names:
+            if isinstance(leaf, Load):
+                wish = self.tensor(leaf.tensor)
+            elif isinstance(leaf, Apply):
+                wish = identifier(leaf.name or leaf.op)
+            elif isinstance(leaf, Result):
+                wish = {"m2": "m2", "mean": "mean", "max": "row_max", "min": "row_min"}.get(
+                    leaf.part, "row_sum"
+                )
+            else:
+                wish = "value"
+            taken = set(self.names.values())
+            if not isinstance(leaf, Load):
+                taken |= {self.tensor(access.tensor) for access in self.program.loads}
+                taken |= {self.tensor(access.tensor) for access in self.program.stores}
+            self.names[leaf] = unused(wish, taken)
+        return self.names[leaf]
+
+    # --- expressions ------------------------------------------------------------------
+
+    def expression(self, value: Expression, known: dict[Expression, str]) -> str:
+        """C for the value, as one expression."""
+        return self._text(value, known)[0]
+
+    def _text(self, value: Expression, known: dict[Expression, str]) -> tuple[str, int]:
+        if value in known:
+            return known[value], CALL
+        if isinstance(value, Constant):
+            return literal(value.value, value.dtype), CALL
+        if not isinstance(value, Apply):
+            raise KeyError(f"{value} is not at hand here")
+        primitive = PRIMITIVES[value.op]
+        parts = []
+        infix = primitive.strength < CALL
+        for position, arg in enumerate(value.args):
+            text, strength = self._text(arg, known)
+            if value.op in ("div", "reciprocal") and not is_float(_dtype_of(arg)):
+                text, strength = f"{compute_type(value.dtype)}({text})", CALL
+            weakest = primitive.strength + (position > 0 or primitive.strength <= TERNARY)
+            if infix and (strength < weakest or (text.startswith("-") and position != 1)):
+                text = f"({text})"
+            parts.append(text)
+        kind = compute_type(value.dtype)
+        suffix = arithmetic(value.dtype).suffix
+        if primitive.helper:
+            helper = primitive.helper.format(T=kind, f=suffix)
+            self.helpers.setdefault(helper, helper)
+        return primitive.text.format(*parts, f=suffix, T=kind), primitive.strength
+
+    def statements(
+        self, values: Sequence[Expression], known: dict[Expression, str], indent: str
+    ) -> tuple[list[str], list[str]]:
+        """Lines that name what is used twice or is long, and the final C of each value."""
+        known = dict(known)
+        uses: Counter[Expression] = Counter()
+        for node in walk_until(values, known):
+            if isinstance(node, Apply):
+                uses.update(node.args)
+        taken = set(known.values())
+        lines: list[str] = []
+        for node in walk_until(values, known):
+            if not isinstance(node, Apply) or node in values and uses[node] == 0:
+                continue
+            text = self.expression(node, known)
+            if uses[node] > 1 or len(text) > 44:
+                name = unused(identifier(node.name or node.op), taken)
+                taken.add(name)
+                lines.append(f"{indent}const {compute_type(node.dtype)} {name} = {text};")
+                known[node] = name
+        return lines, [self.expression(value, known) for value in values]
+
+    def element(
+        self,
+        name: str,
+        comment: str,
+        outputs: Sequence[tuple[str, str, Expression]],
+        held: Sequence[Expression] = (),
+    ) -> Element:
+        """Define an element function; ``outputs`` are (name, C type, value).
+
+        ``held`` are values that the caller has at hand (kept values, row values).
+        """
+        values = [value for _, _, value in outputs]
+        leaves = tuple(
+            node
+            for node in walk_until(values, held)
+            if node in held or isinstance(node, (Load, Result))
+        )
+        known = {leaf: self.leaf_name(leaf) for leaf in leaves}
+        lines, finals = self.statements(values, known, "  ")
+        typed = [f"{self._leaf_type(leaf)} {known[leaf]}" for leaf in leaves]
+        single = len(outputs) == 1
+        result = outputs[0][1] if single else "void"
+        if not single:
+            typed += [f"{ctype}& {out}" for out, ctype, _ in outputs]
+        if single:
+            lines.append(f"  return {finals[0]};")
+        else:
+            lines += [
+                f"  {out} = {final};" for (out, _, _), final in zip(outputs, finals, strict=True)
+            ]
+        head = wrapped(f"__device__ __forceinline__ {result} {name}(", typed, ") {")
+        text = "\n".join([f"// {comment}", head, *lines, "}"])
+        self.helpers[text] = text
+        return Element(name, leaves, () if single else tuple(out for out, _, _ in outputs))
+
+    def _leaf_type(self, leaf: Expression) -> str:
+        return compute_type(leaf.dtype) if isinstance(leaf, Load) else self.program.real
+
+    # --- packs ------------------------------------------------------------------------
+
+    def address(self, access: Load | Store, where: dict[str, str]) -> str:
+        """The C pointer to an access's element; ``where`` gives each axis's C expression.
+
+        ``where[""]``, where given, is the row-major index over all axes.
+        """
+        text = self.tensor(access.tensor)
+        if "" in where and self.row_major(access):
+            return f"{text} + {where['']}"
+        for axis in self.program.axes:
+            stride = access.stride(axis.name)
+            if not stride:
+                continue
+            at = where[axis.name]
+            if stride != 1:
+                at = f"({at})" if re.search(r"[^\w.]", at) else at
+                text += f" + {at} * {stride}"
+            else:
+                text += f" + {at}"
+        if isinstance(access, Load) and access.offset:
+            text += f" + {access.offset}"
+        return text
+
+    def item(self, load: Load, where: dict[str, str]) -> str:
+        """The C of one loaded element, widened to the type it is computed in."""
+        return packs.widen(_element(self.address(load, where)), load)
+
+    def row_major(self, access: Load | Store) -> bool:
+        """Whether the access walks memory in the order of all axes, without gaps."""
+        expected = 1
+        for axis in reversed(self.program.axes):
+            if access.stride(axis.name) != expected:
+                return False
+            expected *= axis.size
+        return not (isinstance(access, Load) and access.offset)
+
+    def elementwise(self) -> Writer:
+        """The same file, written one element at a time (for tails)."""
+        return evolve(self, vec=1, streaming=False)
+
+    def load_packs(
+        self, loads: Iterable[Load], where: dict[str, str], indent: str
+    ) -> tuple[list[str], dict[Expression, str]]:
+        """Lines that load a pack of each, and the C of its k-th element."""
+        lines, element = [], {}
+        inner = self.program.inner.name
+        for load in loads:
+            name, ctype = self.leaf_name(load), compute_type(load.dtype)
+            address = self.address(load, where)
+            stride = load.stride(inner)
+            if self.vec == 1 or stride == 0:
+                value = self.item(load, where)
+                scalar = f"{name}_here"
+                lines.append(f"{indent}const {ctype} {scalar} = {value};")
+                element[load] = scalar
+                continue
+            lines.append(f"{indent}{ctype} {name}_v[VEC];")
+            if stride == 1 and self.aligned(load):
+                hint = self.streaming and self.program.streamed(load)
+                helper = packs.load_helper(load.dtype, self.vec, hint)
+                self.helpers[helper] = helper
+                function = "load_pack_once" if hint else "load_pack"
+                lines.append(f"{indent}{function}({name}_v, {address});")
+            else:
+                step = "k" if stride == 1 else f"k * {stride}"
+                value = packs.widen(f"({address})[{step}]", load)
+                lines.append(f"{indent}for (int k = 0; k < VEC; ++k) {name}_v[k] = {value};")
+            element[load] = f"{name}_v[k]"
+        return lines, element
+
+    def aligned(self, access: Load | Store) -> bool:
+        """Whether packs of the access start at multiples of VEC elements."""
+        inner = self.program.inner.name
+        others = [access.stride(a.name) for a in self.program.axes if a.name != inner]
+        offset = access.offset if isinstance(access, Load) else 0
+        return all(number % self.vec == 0 for number in (*others, offset))
+
+    def store_pack(self, store: Store, where: dict[str, str], value: str, indent: str) -> str:
+        """A line that stores the pack ``value`` (an array, or a scalar where VEC is 1)."""
+        address = self.address(store, where)
+        if self.vec == 1:
+            return f"{indent}{_element(address)} = {packs.narrow(value, store.dtype)};"
+        if store.stride(self.program.inner.name) == 1 and self.aligned(store):
+            helper = packs.store_helper(store.dtype, self.vec, self.streaming)
+            self.helpers[helper] = helper
+            function = "store_pack_once" if self.streaming else "store_pack"
+            return f"{indent}{function}({address}, {value});"
+        step = store.stride(self.program.inner.name)
+        item = packs.narrow(f"{value}[k]", store.dtype)
+        return f"{indent}for (int k = 0; k < VEC; ++k) ({address})[k * {step}] = {item};"
+
+    def call(self, element: Element, at: dict[Expression, str]) -> str:
+        """The call of an element function that returns its value."""
+        return f"{element.name}({', '.join(at[leaf] for leaf in element.leaves)})"
+
+    def compute_and_store(
+        self,
+        element: Element,
+        at: dict[Expression, str],
+        stores: Sequence[Store],
+        where: dict[str, str],
+        indent: str,
+    ) -> list[str]:
+        """Lines that call an element function on each element of a pack and store the results."""
+        if self.vec == 1 and not element.outputs:
+            return [self.store_pack(stores[0], where, self.call(element, at), indent)]
+        array = "" if self.vec == 1 else "[VEC]"
+        names = [
+            self.tensor(store.tensor) + ("_new" if self.vec == 1 else "_v") for store in stores
+        ]
+        lines = [
+            f"{indent}{compute_type(store.dtype)} {name}{array};"
+            for name, store in zip(names, stores, strict=True)
+        ]
+        results = names if self.vec == 1 else [f"{name}[k]" for name in names]
+        inputs = [at[leaf] for leaf in element.leaves]
+        if self.vec > 1:
+            lines.append("#pragma unroll")
+            lines.append(f"{indent}for (int k = 0; k < VEC; ++k) {{")
+        step = indent if self.vec == 1 else indent + "  "
+        if element.outputs:
+            lines.append(wrapped(f"{step}{element.name}(", [*inputs, *results], ");", step))
+        else:
+            lines.append(wrapped(f"{step}{results[0]} = {element.name}(", inputs, ");", step))
+        if self.vec > 1:
+            lines.append(f"{indent}}}")
+        return lines + [
+            self.store_pack(store, where, name, indent)
+            for name, store in zip(names, stores, strict=True)
+        ]
+
+    # --- the file ---------------------------------------------------------------------
+
+    def parameters(self, loads: Iterable[Load], stores: Iterable[Store]) -> list[tuple[str, str]]:
+        """(C declaration, contract name) of the tensors, in order of first use."""
+        found: dict[str, str] = {}
+        for load in loads:
+            ctype = storage_type(load.dtype)
+            found[load.tensor] = f"const {ctype}* __restrict__ {self.tensor(load.tensor)}"
+        for store in stores:
+            found[store.tensor] = (
+                f"{storage_type(store.dtype)}* __restrict__ {self.tensor(store.tensor)}"
+            )
+        return [(declaration, name) for name, declaration in found.items()]
+
+    def constant(self, name: str, value: int | str, comment: str) -> None:
+        """A named compile-time number, with the reason for it."""
+        self.constants.append((f"constexpr int {name} = {value};", comment))
+
+    def file(self, comment: str) -> str:
+        """The whole ``.cu`` text."""
+        dtypes = {load.dtype for load in self.program.loads}
+        dtypes |= {store.dtype for store in self.program.stores}
+        includes = [f"#include <{HEADERS[d]}>" for d in sorted(dtypes) if d in HEADERS]
+        paragraphs = [
+            "\n".join("// " + line for line in textwrap.wrap(paragraph, 94))
+            for paragraph in comment.split("\n")
+        ]
+        blocks = ["\n".join(paragraphs), "\n".join(self.lines)]
+        if includes:
+            blocks.append("\n".join(includes))
+        code = "\n".join([*self.helpers.values(), *self.kernels])
+        for name, value in INFINITIES.items():
+            if re.search(rf"\b{name}\b", code):
+                blocks.append(f"#define {name} {value}")
+        if self.constants:
+            width = max(len(definition) for definition, _ in self.constants)
+            blocks.append("\n".join(f"{d:<{width}}  // {why}" for d, why in self.constants))
+        return "\n\n".join([*blocks, *self.helpers.values(), *self.kernels]) + "\n"
+
+
+def walk_until(values: Sequence[Expression], stop: Iterable[Expression]) -> list[Expression]:
+    """Every expression under the values, operands first, not entering those in ``stop``."""
+    stop = set(stop)
+    seen: dict[Expression, None] = {}
+    stack: list[tuple[Expression, bool]] = [(value, False) for value in reversed(values)]
+    while stack:
+        node, done = stack.pop()
+        if node in seen:
+            continue
+        if done or node in stop or not isinstance(node, Apply):
+            seen[node] = None
+            continue
+        stack.append((node, True))
+        stack.extend((arg, False) for arg in reversed(node.args))
+    return list(seen)
+
+
+def wrapped(head: str, items: Sequence[str], tail: str, indent: str = "") -> str:
+    """``head`` + items + ``tail`` on one line if it fits in 100 columns, else folded."""
+    line = head + ", ".join(items) + tail
+    if len(line) <= 100:
+        return line
+    glued = ", ".join(item.replace(" ", "\0") for item in items)
+    body = textwrap.wrap(glued, 94 - len(indent), break_long_words=False)
+    return (head + f"\n{indent}    " + f"\n{indent}    ".join(body) + tail).replace("\0", " ")
+
+
+def hoisted(
+    program: Program, values: Sequence[Expression]
+) -> tuple[list[Expression], list[Expression]]:
+    """Values with divisions by row constants turned to products, and the row constants.
+
+    Returns (values, row values): the maximal subexpressions that do not change along a row,
+    which kernels compute once per row. A division costs nine instructions an element, the
+    product with the row's reciprocal one; it rounds once more (half an ulp).
+    """
+    varies: dict[Expression, bool] = {}
+
+    def column(node: Expression) -> bool:
+        if node not in varies:
+            if isinstance(node, Apply):
+                varies[node] = any(column(arg) for arg in node.args)
+            else:
+                varies[node] = isinstance(node, Load) and program.reads_columns(node)
+        return varies[node]
+
+    def change(node: Expression) -> Expression | None:
+        if isinstance(node, Apply) and node.op == "div" and is_float(node.dtype):
+            top, bottom = node.args
+            if column(top) and not column(bottom) and not isinstance(bottom, Constant):
+                inverse = Apply("reciprocal", (bottom,), bottom_dtype(bottom, node), "inverse")
+                return Apply("mul", (top, inverse), node.dtype, node.name)
+        return None
+
+    changed = [rewrite(value, change) for value in values]
+    constants: dict[Expression, None] = {}
+    stack = list(reversed(changed))
+    while stack:
+        node = stack.pop()
+        if isinstance(node, Constant):
+            continue
+        if not column(node):
+            if has_row_source(node):
+                constants[node] = None
+        elif isinstance(node, Apply):
+            stack.extend(reversed(node.args))
+    return changed, list(constants)
+
+
+def bottom_dtype(bottom: Expression, node: Apply) -> str:
+    """The dtype of a reciprocal: the divisor's own where it is floating."""
+    dtype = _dtype_of(bottom)
+    return dtype if is_float(dtype) else node.dtype
+
+
+def has_row_source(node: Expression) -> bool:
+    """Whether the value reads anything at all (a pure literal needs no variable)."""
+    return any(isinstance(n, (Load, Result)) for n in walk(node))
+
+
+def _dtype_of(value: Expression) -> str:
+    return value.dtype

@@ -1,0 +1,8 @@
+"""The ideas, one file each. ``ALL`` lists them; adding one is a file and a line here."""
+
+from search_engine.playbook.idea import PlaybookIdea
+from search_engine.playbook.ideas.fuse_chain import FuseChain
+from search_engine.playbook.ideas.row_on_chip import RowOnChip
+from search_engine.playbook.ideas.warp_per_row import WarpPerRow
+
+ALL: tuple[PlaybookIdea, ...] = (FuseChain(), WarpPerRow(), RowOnChip())

@@ -1,0 +1,181 @@
+"""Give each row to one block and keep it on chip: registers first, then shared memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from search_engine.hardware import DeviceFacts
+from search_engine.playbook import cost
+from search_engine.playbook.expression import Load
+from search_engine.playbook.held import HeldRow, HeldRowKernel
+from search_engine.playbook.idea import PlaybookIdea, Variant
+from search_engine.playbook.ideas import row_shape
+from search_engine.playbook.program import Program
+from search_engine.playbook.rows import RowCode
+
+_SPARE_REGISTERS = 28  # per thread, for addresses, statistics and loads in flight
+_RESERVED_SHARED = 1024 + 512  # the system's and the reduction's share of a block
+
+
+class RowOnChip(PlaybookIdea):
+    """A block reads its row once, holds it, and writes it once."""
+
+    key = "row_on_chip"
+    title = "Hold the row on chip between statistics and result"
+    category = "memory access"
+    knobs = {
+        "threads": (
+            (128, 256, 512, 1024),
+            "parallelism and occupancy",
+            "More threads share a row's reduction; fewer leave room for a second block that loads "
+            "while the first one waits.",
+        ),
+        "registers": (
+            (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16),
+            "memory access",
+            "What is held in registers needs no address and no bank; what is parked in shared "
+            "memory frees registers for loads in flight.",
+        ),
+        "vector": (
+            (1, 2, 4, 8),
+            "memory access",
+            "Wider accesses need fewer instructions for the same bytes.",
+        ),
+        "prefetch": (
+            ("no", "yes"),
+            "asynchrony and latency hiding",
+            "A block that stays and asks for its next row while it stores this one never leaves "
+            "the memory system idle between two rows.",
+        ),
+        "once": (
+            ("no", "yes"),
+            "memory access",
+            "Streaming hints let rows leave L2 first, so that the shared parameters stay.",
+        ),
+    }
+
+    def applies(self, program: Program, facts: DeviceFacts) -> bool:
+        """Rows that fit one multiprocessor, long enough for a block."""
+        return (
+            row_shape.has_row_statistics(program)
+            and program.column_count >= 256
+            and bool(self.variants(program, facts))
+        )
+
+    def why(self, program: Program, facts: DeviceFacts) -> str:
+        """Bytes of a second reading saved."""
+        again = cost.streamed_bytes(program)
+        size = program.column_count * self._item(program) / 1024
+        chip = (facts.registers_per_sm * 4 + facts.shared_per_block) / 1024
+        saved = again / facts.dram_bytes_per_second
+        return (
+            f"The result needs {row_shape.statistic_words(program)} of the whole row, so a "
+            f"streaming kernel reads every row twice. The task has {row_shape.row_words(program)}; "
+            f"{size:,.0f} KB of values fit one multiprocessor ({chip:,.0f} KB of registers and "
+            f"shared memory). Held there, the second reading ({again / 1e6:,.1f} MB, up to "
+            f"{saved * 1e6:,.0f} µs) is free, and the statistics can take two exact passes: "
+            f"variance about the true mean, exponentials about the true maximum."
+        )
+
+    @staticmethod
+    def _item(program: Program) -> int:
+        return 8 if program.dtype == "float64" else 4
+
+    def variants(self, program: Program, facts: DeviceFacts) -> Sequence[Variant]:
+        """Thread counts that fit, all in registers, part in shared memory, with prefetch."""
+        vector = row_shape.vector(program)
+        offered = []
+        for threads in (256, 512, 1024, 128):
+            packs = row_shape.ceil_div(program.column_count, threads * vector)
+            room = self._most_registers(threads, vector, program, facts)
+            if packs > room + self._most_shared(threads, vector, program, facts):
+                continue
+            held = min(packs, room)
+            half = min((packs + 1) // 2, room)
+            for registers, prefetch in ((held, "no"), (half, "yes"), (half, "no"), (held, "yes")):
+                offered.append(
+                    Variant.of(threads=threads, registers=registers, vector=vector,
+                               prefetch=prefetch, once="no")
+                )  # fmt: skip
+        good = dict.fromkeys(v for v in offered if self.valid(program, v, facts))
+        return sorted(good, key=lambda v: self.seconds(program, v, facts))
+
+    def _most_registers(
+        self, threads: int, vector: int, program: Program, facts: DeviceFacts
+    ) -> int:
+        """Packs that a thread of such a block can hold in registers."""
+        words = vector * self._item(program) // 4
+        per_thread = min(facts.registers_per_sm // threads, 160)
+        return max((per_thread - _SPARE_REGISTERS) // words, 0)
+
+    def _most_shared(self, threads: int, vector: int, program: Program, facts: DeviceFacts) -> int:
+        """Packs that a thread of such a block can park in shared memory."""
+        if vector * self._item(program) not in (4, 8, 16):
+            return 0
+        room = facts.shared_per_block - _RESERVED_SHARED
+        return room // (threads * vector * self._item(program))
+
+    def valid(self, program: Program, variant: Variant, facts: DeviceFacts) -> bool:
+        """The row fits; prefetching wants a plain load and one row axis."""
+        threads, vector = variant.number("threads"), variant.number("vector")
+        if row_shape.vector(program) % vector:
+            return False
+        packs = row_shape.ceil_div(program.column_count, threads * vector)
+        registers = variant.number("registers")
+        if registers > min(packs, self._most_registers(threads, vector, program, facts)):
+            return False
+        if packs - registers > self._most_shared(threads, vector, program, facts):
+            return False
+        if variant.word("prefetch") == "yes":
+            plain = isinstance(RowCode(program, vector).kept, Load)
+            many = program.row_count > facts.sm_count
+            return plain and many and registers > 0 and len(program.rows) == 1
+        return True
+
+    def _blocks_per_sm(self, program: Program, variant: Variant, facts: DeviceFacts) -> int:
+        threads, vector = variant.number("threads"), variant.number("vector")
+        packs = row_shape.ceil_div(program.column_count, threads * vector)
+        words = variant.number("registers") * vector * self._item(program) // 4
+        registers = facts.registers_per_sm // (threads * (words + _SPARE_REGISTERS + 4))
+        parked = (packs - variant.number("registers")) * threads * vector * self._item(program)
+        shared = facts.shared_per_sm // (parked + _RESERVED_SHARED)
+        return max(1, min(registers, shared, facts.threads_per_sm // threads))
+
+    def seconds(self, program: Program, variant: Variant, facts: DeviceFacts) -> float:
+        """One pass; a lone block per multiprocessor idles at its barriers unless it prefetches."""
+        blocks = self._blocks_per_sm(program, variant, facts)
+        threads, vector = variant.number("threads"), variant.number("vector")
+        packs = row_shape.ceil_div(program.column_count, threads * vector)
+        fill = program.column_count / (packs * threads * vector)
+        overlap = {1: 0.82, 2: 0.88, 3: 0.9}.get(blocks, 0.91)
+        if variant.word("prefetch") == "yes":
+            overlap = min(0.92, overlap + 0.07)
+        if packs == 1:
+            overlap -= 0.05  # one load in flight per thread
+        busy = cost.busy_share(program.row_count, facts, blocks)
+        return cost.pass_seconds(
+            program, facts, efficiency=overlap * (0.85 + 0.15 * fill), busy=busy
+        )
+
+    def render(self, program: Program, variant: Variant, facts: DeviceFacts) -> str:
+        """The kernel text."""
+        threads, vector = variant.number("threads"), variant.number("vector")
+        packs = row_shape.ceil_div(program.column_count, threads * vector)
+        registers = variant.number("registers")
+        prefetch = variant.word("prefetch") == "yes"
+        plan = HeldRow(
+            vec=vector,
+            lanes=threads,
+            threads=threads,
+            registers=registers,
+            shared=packs - registers,
+            prefetch=prefetch,
+            once=variant.word("once") == "yes",
+            min_blocks=self._blocks_per_sm(program, variant, facts) if prefetch else 1,
+        )
+        where = "registers" if not plan.shared else "registers and shared memory"
+        comment = (
+            f"One block per row, the row held on chip ({where if registers else 'shared memory'}): "
+            "read once, two exact passes over what is held, written once."
+        )
+        return HeldRowKernel(program, plan, "row_on_chip", comment).text()

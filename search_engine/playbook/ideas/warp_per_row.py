@@ -1,0 +1,113 @@
+"""Give each row to one warp: its statistics are shuffles, without any barrier."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from search_engine.hardware import DeviceFacts
+from search_engine.playbook import cost
+from search_engine.playbook.held import HeldRow, HeldRowKernel
+from search_engine.playbook.idea import PlaybookIdea, Variant
+from search_engine.playbook.ideas import row_shape
+from search_engine.playbook.program import Program
+
+_MOST_HELD = 64  # floats of a row per thread: with the rest, under 128 registers
+
+
+class WarpPerRow(PlaybookIdea):
+    """A row in the registers of one warp, or of part of one."""
+
+    key = "warp_per_row"
+    title = "One warp per row, statistics by shuffles"
+    category = "parallelism and occupancy"
+    knobs = {
+        "threads": (
+            (64, 128, 256, 512),
+            "parallelism and occupancy",
+            "Warps share nothing here; smaller blocks let the scheduler fill gaps row by row.",
+        ),
+        "lanes": (
+            (1, 2, 4, 8, 16, 32),
+            "parallelism and occupancy",
+            "Fewer lanes per row mean more packs per thread, more loads in flight and shorter "
+            "shuffle trees; more lanes mean more rows' worth of threads.",
+        ),
+        "vector": (
+            (1, 2, 4, 8),
+            "memory access",
+            "Wider accesses need fewer instructions for the same bytes.",
+        ),
+        "once": (
+            ("no", "yes"),
+            "memory access",
+            "Streaming hints let rows leave L2 first, so that the shared parameters stay.",
+        ),
+    }
+
+    def applies(self, program: Program, facts: DeviceFacts) -> bool:
+        """Rows that fit a warp's registers."""
+        fits = program.column_count <= 32 * _MOST_HELD
+        return row_shape.has_row_statistics(program) and fits
+
+    def why(self, program: Program, facts: DeviceFacts) -> str:
+        """Barriers against shuffles."""
+        per_lane = row_shape.ceil_div(program.column_count, 32)
+        return (
+            f"The task has {row_shape.row_words(program)} and needs {_statistics(program)} of "
+            f"each. A block per row would meet at several barriers for every {program.column_count}"
+            f" elements; a warp needs none: {per_lane} elements per lane stay in registers and the "
+            f"statistics are five shuffles. The row is read once and written once, and the "
+            f"prologue and epilogue cost no memory traffic."
+        )
+
+    def variants(self, program: Program, facts: DeviceFacts) -> Sequence[Variant]:
+        """A full warp, and fewer lanes with more packs each where rows are short."""
+        vector = row_shape.vector(program)
+        lanes = min(32, row_shape.power_of_two(row_shape.ceil_div(program.column_count, vector)))
+        offered = [
+            Variant.of(threads=128, lanes=lanes, vector=vector, once="no"),
+            Variant.of(threads=256, lanes=lanes, vector=vector, once="yes"),
+            Variant.of(threads=128, lanes=max(lanes // 2, 1), vector=vector, once="no"),
+            Variant.of(threads=128, lanes=max(lanes // 4, 1), vector=vector, once="no"),
+        ]
+        unique = dict.fromkeys(v for v in offered if self.valid(program, v, facts))
+        return list(unique)
+
+    def valid(self, program: Program, variant: Variant, facts: DeviceFacts) -> bool:
+        """The pack divides the row and a lane's share fits its registers."""
+        vector, best = variant.number("vector"), row_shape.vector(program)
+        if best % vector:
+            return False
+        packs = row_shape.ceil_div(program.column_count, variant.number("lanes") * vector)
+        return packs * vector <= _MOST_HELD and (packs == 1 or variant.number("lanes") > 0)
+
+    def seconds(self, program: Program, variant: Variant, facts: DeviceFacts) -> float:
+        """One pass; few lanes per row spread a warp's access over many rows."""
+        lanes, vector = variant.number("lanes"), variant.number("vector")
+        packs = row_shape.ceil_div(program.column_count, lanes * vector)
+        segment = lanes * vector * program.narrowest_item
+        efficiency = 0.9 if segment >= 128 else 0.8 if segment >= 64 else 0.7
+        efficiency *= program.column_count / (packs * lanes * vector) * 0.2 + 0.8
+        warps = program.row_count * lanes / 32
+        busy = min(1.0, warps / (facts.sm_count * 8))
+        return cost.pass_seconds(program, facts, efficiency=efficiency, busy=busy)
+
+    def render(self, program: Program, variant: Variant, facts: DeviceFacts) -> str:
+        """The kernel text."""
+        lanes, vector = variant.number("lanes"), variant.number("vector")
+        plan = HeldRow(
+            vec=vector,
+            lanes=lanes,
+            threads=variant.number("threads"),
+            registers=row_shape.ceil_div(program.column_count, lanes * vector),
+            once=variant.word("once") == "yes",
+        )
+        comment = (
+            f"{'One warp' if lanes == 32 else f'{lanes} lanes'} per row: the row stays in "
+            "registers, its statistics are shuffles, and no block ever waits at a barrier."
+        )
+        return HeldRowKernel(program, plan, "row_per_warp", comment).text()
+
+
+def _statistics(program: Program) -> str:
+    return row_shape.statistic_words(program)

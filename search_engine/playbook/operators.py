@@ -1,0 +1,436 @@
+"""The pointwise operators: from ATen calls to primitives, and the primitives' CUDA-C.
+
+``PRIMITIVES`` spells each primitive; ``ATEN`` says which primitive an ATen operator is and
+where its operands and options stand. Adding an operator is a line in each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from attrs import frozen
+
+from search_engine.playbook.dtypes import is_float
+from search_engine.playbook.expression import Apply, Constant, Expression
+
+# Binding strength of what a primitive's text leaves at its top, as in C.
+CALL, PRODUCT, SUM, COMPARISON, TERNARY = 5, 4, 3, 2, 1
+
+
+@frozen
+class Primitive:
+    """The CUDA-C of one operator.
+
+    ``text`` is a format string: ``{0}`` operands, ``{f}`` the suffix of math functions
+    ("f" for float), ``{T}`` the compute type. ``helper`` is a device function that the
+    kernel then defines once. ``cost`` counts instructions, roughly, for the time model.
+    """
+
+    text: str
+    strength: int = CALL
+    helper: str = ""
+    cost: int = 1
+
+
+def _function(name: str, parameters: str, body: str, comment: str) -> str:
+    """A one-line device helper; T and the suffix are filled in by the emitter."""
+    typed = ", ".join("{T} " + p for p in parameters.split())
+    return (
+        f"// {comment}\n__device__ __forceinline__ {{T}} {name}({typed}) {{{{\n"
+        f"  return {body};\n}}}}"
+    )
+
+
+PRIMITIVES: dict[str, Primitive] = {
+    "add": Primitive("{0} + {1}", SUM),
+    "sub": Primitive("{0} - {1}", SUM),
+    "mul": Primitive("{0} * {1}", PRODUCT),
+    "div": Primitive("{0} / {1}", PRODUCT, cost=9),
+    "neg": Primitive("-{0}", PRODUCT),
+    "abs": Primitive("fabs{f}({0})"),
+    "reciprocal": Primitive("1 / {0}", PRODUCT, cost=8),
+    "sqrt": Primitive("sqrt{f}({0})", cost=8),
+    "rsqrt": Primitive("rsqrt{f}({0})", cost=3),
+    "exp": Primitive("exp{f}({0})", cost=7),
+    "exp2": Primitive("exp2{f}({0})", cost=4),
+    "expm1": Primitive("expm1{f}({0})", cost=14),
+    "log": Primitive("log{f}({0})", cost=16),
+    "log2": Primitive("log2{f}({0})", cost=14),
+    "log10": Primitive("log10{f}({0})", cost=16),
+    "log1p": Primitive("log1p{f}({0})", cost=18),
+    "sin": Primitive("sin{f}({0})", cost=20),
+    "cos": Primitive("cos{f}({0})", cost=20),
+    "tan": Primitive("tan{f}({0})", cost=25),
+    "asin": Primitive("asin{f}({0})", cost=20),
+    "acos": Primitive("acos{f}({0})", cost=20),
+    "atan": Primitive("atan{f}({0})", cost=18),
+    "sinh": Primitive("sinh{f}({0})", cost=20),
+    "cosh": Primitive("cosh{f}({0})", cost=16),
+    "tanh": Primitive("tanh{f}({0})", cost=16),
+    "erf": Primitive("erf{f}({0})", cost=18),
+    "erfc": Primitive("erfc{f}({0})", cost=22),
+    "floor": Primitive("floor{f}({0})"),
+    "ceil": Primitive("ceil{f}({0})"),
+    "trunc": Primitive("trunc{f}({0})"),
+    "round": Primitive("rint{f}({0})"),
+    "pow": Primitive("pow{f}({0}, {1})", cost=40),
+    "atan2": Primitive("atan2{f}({0}, {1})", cost=30),
+    "fmod": Primitive("fmod{f}({0}, {1})", cost=30),
+    "fma": Primitive("fma{f}({0}, {1}, {2})"),
+    "where": Primitive("{0} ? {1} : {2}", TERNARY),
+    "lt": Primitive("{0} < {1}", COMPARISON),
+    "le": Primitive("{0} <= {1}", COMPARISON),
+    "gt": Primitive("{0} > {1}", COMPARISON),
+    "ge": Primitive("{0} >= {1}", COMPARISON),
+    "eq": Primitive("{0} == {1}", COMPARISON),
+    "ne": Primitive("{0} != {1}", COMPARISON),
+    "and": Primitive("{0} && {1}", TERNARY),
+    "or": Primitive("{0} || {1}", TERNARY),
+    "not": Primitive("!{0}", PRODUCT),
+    "cast": Primitive("{T}({0})"),
+    # Comparisons with NaN are false: the forms below hand a NaN through, as torch does.
+    "relu": Primitive(
+        "relu({0})", helper=_function("relu", "x", "x < 0 ? 0 : x", "A NaN stays a NaN."), cost=2
+    ),
+    "maximum": Primitive(
+        "maximum({0}, {1})",
+        helper=_function(
+            "maximum", "a b", "a > b || a != a ? a : b", "The larger; a NaN wins, as in torch."
+        ),
+        cost=3,
+    ),
+    "minimum": Primitive(
+        "minimum({0}, {1})",
+        helper=_function(
+            "minimum", "a b", "a < b || a != a ? a : b", "The smaller; a NaN wins, as in torch."
+        ),
+        cost=3,
+    ),
+    "clamp_min": Primitive(
+        "clamp_min({0}, {1})",
+        helper=_function("clamp_min", "x low", "x < low ? low : x", "A NaN stays a NaN."),
+        cost=2,
+    ),
+    "clamp_max": Primitive(
+        "clamp_max({0}, {1})",
+        helper=_function("clamp_max", "x high", "x > high ? high : x", "A NaN stays a NaN."),
+        cost=2,
+    ),
+    "sigmoid": Primitive(
+        "sigmoid({0})",
+        helper=_function("sigmoid", "x", "1 / (1 + exp{f}(-x))", "Logistic function."),
+        cost=16,
+    ),
+    "silu": Primitive(
+        "silu({0})",
+        helper=_function("silu", "x", "x / (1 + exp{f}(-x))", "x times the logistic function."),
+        cost=17,
+    ),
+    "gelu": Primitive(
+        "gelu({0})",
+        helper=_function(
+            "gelu",
+            "x",
+            "0.5{f} * x * (1 + erf{f}(x * 0.70710678118654752{f}))",
+            "x times the normal distribution function, by erf as in torch's default.",
+        ),
+        cost=24,
+    ),
+    "gelu_tanh": Primitive(
+        "gelu_tanh({0})",
+        helper=_function(
+            "gelu_tanh",
+            "x",
+            "0.5{f} * x * (1 + tanh{f}(0.79788456080286536{f} * (x + 0.044715{f} * x * x * x)))",
+            "GELU in its tanh form: sqrt(2 / pi) = 0.7978...",
+        ),
+        cost=26,
+    ),
+    "softplus": Primitive(
+        "softplus({0}, {1}, {2})",
+        helper=_function(
+            "softplus",
+            "x beta threshold",
+            "x * beta > threshold ? x : log1p{f}(exp{f}(x * beta)) / beta",
+            "log(1 + exp(beta x)) / beta, and x itself where exp would only lose digits.",
+        ),
+        cost=30,
+    ),
+    "mish": Primitive(
+        "mish({0})",
+        helper=_function("mish", "x", "x * tanh{f}(log1p{f}(exp{f}(x)))", "x tanh(softplus(x))."),
+        cost=45,
+    ),
+    "elu": Primitive(
+        "elu({0}, {1}, {2}, {3})",
+        helper=_function(
+            "elu",
+            "x negative scale input_scale",
+            "x > 0 ? x * scale : expm1{f}(x * input_scale) * negative",
+            "ELU, SELU and CELU: expm1 keeps the digits near zero.",
+        ),
+        cost=18,
+    ),
+    "leaky_relu": Primitive(
+        "leaky_relu({0}, {1})",
+        helper=_function("leaky_relu", "x slope", "x > 0 ? x : x * slope", "Leaky ReLU."),
+        cost=2,
+    ),
+    "hardsigmoid": Primitive(
+        "hardsigmoid({0})",
+        helper=_function(
+            "hardsigmoid", "x", "x < -3 ? 0 : x > 3 ? 1 : (x + 3) / 6", "Piecewise logistic."
+        ),
+        cost=5,
+    ),
+    "hardswish": Primitive(
+        "hardswish({0})",
+        helper=_function(
+            "hardswish", "x", "x < -3 ? 0 : x > 3 ? x : x * (x + 3) / 6", "x hardsigmoid(x)."
+        ),
+        cost=6,
+    ),
+    "sign": Primitive(
+        "sign({0})",
+        helper=_function("sign", "x", "{T}(x > 0) - {T}(x < 0)", "-1, 0 or 1."),
+        cost=3,
+    ),
+}
+
+Operands = Sequence[Expression]
+Options = Callable[[int, str, object], object]  # position, name, default → literal
+Builder = Callable[[Operands, Options, str, str], Expression]
+
+
+def _plain(primitive: str) -> Builder:
+    def build(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+        return Apply(primitive, tuple(x), dtype, name)
+
+    return build
+
+
+def _scaled(primitive: str) -> Builder:
+    """add, sub: the second operand times ``alpha``."""
+
+    def build(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+        alpha = option(2, "alpha", 1)
+        second = x[1]
+        if alpha != 1:
+            second = Apply("mul", (second, _number(alpha, dtype)), dtype)
+        return Apply(primitive, (x[0], second), dtype, name)
+
+    return build
+
+
+def _with_options(primitive: str, *options: tuple[int, str, float]) -> Builder:
+    """A primitive whose trailing operands are literals with defaults."""
+
+    def build(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+        extra = tuple(_number(option(i, key, value), dtype) for i, key, value in options)
+        return Apply(primitive, (x[0], *extra), dtype, name)
+
+    return build
+
+
+def _number(value: object, dtype: str) -> Constant:
+    assert isinstance(value, (int, float)), f"{value!r} is no number"
+    return Constant(value, dtype)
+
+
+def _rsub(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+    first = x[0]
+    alpha = option(2, "alpha", 1)
+    if alpha != 1:
+        first = Apply("mul", (first, _number(alpha, dtype)), dtype)
+    return Apply("sub", (x[1], first), dtype, name)
+
+
+def _power(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+    base, exponent = x
+    value = exponent.value if isinstance(exponent, Constant) else None
+    square = Apply("mul", (base, base), dtype, name)
+    if value == 2:
+        return square
+    if value == 3:
+        return Apply("mul", (square, base), dtype, name)
+    if value == 4:
+        return Apply("mul", (square, square), dtype, name)
+    if value == 0.5:
+        return Apply("sqrt", (base,), dtype, name)
+    if value == -0.5:
+        return Apply("rsqrt", (base,), dtype, name)
+    if value == -1:
+        return Apply("reciprocal", (base,), dtype, name)
+    if value == 1:
+        return base
+    return Apply("pow", (base, exponent), dtype, name)
+
+
+def _division(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+    mode = option(2, "rounding_mode", None)
+    quotient = Apply("div", tuple(x), dtype, name)
+    if mode is None:
+        return quotient
+    return Apply("floor" if mode == "floor" else "trunc", (quotient,), dtype, name)
+
+
+def _clamp(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+    value = x[0]
+    for position, key in ((1, "min"), (2, "max")):
+        bound = option(position, key, None)
+        if isinstance(bound, (int, float)):
+            value = Apply(f"clamp_{key}", (value, Constant(bound, dtype)), dtype, name)
+        elif bound is not None:
+            operand = x[1] if position == 1 or option(1, "min", None) is None else x[-1]
+            op = "maximum" if key == "min" else "minimum"
+            value = Apply(op, (value, operand), dtype, name)
+    return value
+
+
+def _hardtanh(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+    low = _number(option(1, "min_val", -1.0), dtype)
+    high = _number(option(2, "max_val", 1.0), dtype)
+    return Apply("clamp_max", (Apply("clamp_min", (x[0], low), dtype), high), dtype, name)
+
+
+def _gelu(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+    tanh_form = option(1, "approximate", "none") == "tanh"
+    return Apply("gelu_tanh" if tanh_form else "gelu", tuple(x), dtype, name)
+
+
+def _masked_fill(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+    return Apply("where", (x[1], x[2], x[0]), dtype, name)
+
+
+def _add_product(primitive: str) -> Builder:
+    """addcmul, addcdiv: x + value · a (· or /) b."""
+
+    def build(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+        term = Apply(primitive, (x[1], x[2]), dtype)
+        value = option(3, "value", 1)
+        if value != 1:
+            term = Apply("mul", (_number(value, dtype), term), dtype)
+        return Apply("add", (x[0], term), dtype, name)
+
+    return build
+
+
+def _lerp(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+    step = Apply("mul", (x[2], Apply("sub", (x[1], x[0]), dtype)), dtype)
+    return Apply("add", (x[0], step), dtype, name)
+
+
+def _threshold(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+    limit = _number(option(1, "threshold", 0), dtype)
+    value = _number(option(2, "value", 0), dtype)
+    return Apply("where", (Apply("le", (x[0], limit), "bool"), value, x[0]), dtype, name)
+
+
+def _softsign(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+    one = Constant(1, dtype)
+    return Apply("div", (x[0], Apply("add", (one, Apply("abs", (x[0],), dtype)), dtype)), dtype)
+
+
+def _minus_softplus(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+    """logsigmoid(x) = min(x, 0) − log1p(exp(−|x|)): neither end overflows."""
+    exp = Apply("exp", (Apply("neg", (Apply("abs", (x[0],), dtype),), dtype),), dtype)
+    low = Apply("clamp_max", (x[0], Constant(0, dtype)), dtype)
+    return Apply("sub", (low, Apply("log1p", (exp,), dtype)), dtype, name)
+
+
+_UNARY = (
+    "neg abs reciprocal sqrt rsqrt exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos "
+    "atan sinh cosh tanh erf erfc floor ceil trunc round relu sigmoid silu mish hardsigmoid "
+    "hardswish sign"
+).split()
+_BINARY = "mul maximum minimum atan2 fmod lt le gt ge eq ne where".split()
+
+# SELU's constants: Klambauer et al., 2017, as in torch.
+_SELU_SCALE, _SELU_NEGATIVE = 1.0507009873554805, 1.6732632423543772 * 1.0507009873554805
+
+
+def _selu(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+    numbers = tuple(Constant(v, dtype) for v in (_SELU_NEGATIVE, _SELU_SCALE, 1.0))
+    return Apply("elu", (x[0], *numbers), dtype, name)
+
+
+def _celu(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+    alpha = option(1, "alpha", 1.0)
+    assert isinstance(alpha, (int, float))
+    numbers = tuple(Constant(v, dtype) for v in (alpha, 1.0, 1.0 / alpha))
+    return Apply("elu", (x[0], *numbers), dtype, name)
+
+
+def _elu(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+    alpha, scale = option(1, "alpha", 1.0), option(2, "scale", 1.0)
+    assert isinstance(alpha, (int, float))
+    assert isinstance(scale, (int, float))
+    input_scale = _number(option(3, "input_scale", 1.0), dtype)
+    numbers = (Constant(alpha * scale, dtype), Constant(scale, dtype), input_scale)
+    return Apply("elu", (x[0], *numbers), dtype, name)
+
+
+ATEN: dict[str, Builder] = {
+    **{op: _plain(op) for op in (*_UNARY, *_BINARY)},
+    "absolute": _plain("abs"),
+    "negative": _plain("neg"),
+    "square": lambda x, option, dtype, name: Apply("mul", (x[0], x[0]), dtype, name),
+    "multiply": _plain("mul"),
+    "logical_and": _plain("and"),
+    "logical_or": _plain("or"),
+    "logical_not": _plain("not"),
+    "add": _scaled("add"),
+    "sub": _scaled("sub"),
+    "subtract": _scaled("sub"),
+    "rsub": _rsub,
+    "div": _division,
+    "divide": _division,
+    "true_divide": _division,
+    "pow": _power,
+    "clamp": _clamp,
+    "clip": _clamp,
+    "clamp_min": _plain("clamp_min"),
+    "clamp_max": _plain("clamp_max"),
+    "hardtanh": _hardtanh,
+    "relu6": lambda x, option, dtype, name: Apply(
+        "clamp_max", (Apply("relu", tuple(x), dtype), Constant(6, dtype)), dtype, name
+    ),
+    "gelu": _gelu,
+    "softplus": _with_options("softplus", (1, "beta", 1.0), (2, "threshold", 20.0)),
+    "elu": _elu,
+    "selu": _selu,
+    "celu": _celu,
+    "leaky_relu": _with_options("leaky_relu", (1, "negative_slope", 0.01)),
+    "threshold": _threshold,
+    "softsign": _softsign,
+    "log_sigmoid": _minus_softplus,
+    "masked_fill": _masked_fill,
+    "addcmul": _add_product("mul"),
+    "addcdiv": _add_product("div"),
+    "lerp": _lerp,
+}
+
+# In-place forms that torch.export leaves functional; ones that torch computes in the result's
+# dtype need no cast of their operands (comparisons compare in the operands' own).
+COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne"})
+
+
+def covers(aten: str, dtype: str) -> bool:
+    """Whether the ATen operator (``gelu`` of ``aten.gelu.default``) has a spelling here."""
+    if aten in ("bitwise_and", "bitwise_or", "bitwise_not"):
+        return dtype == "bool"
+    if aten not in ATEN:
+        return False
+    integer_safe = (
+        "add sub rsub mul multiply neg lt le gt ge eq ne where masked_fill logical_and logical_or "
+        "logical_not maximum minimum clamp clamp_min clamp_max relu square subtract"
+    ).split()
+    return is_float(dtype) or aten in integer_safe
+
+
+def build(aten: str, x: Operands, option: Options, dtype: str, name: str) -> Expression:
+    """The expression of one ATen call on operands (literals among them as Constant)."""
+    bitwise = {"bitwise_and": "and", "bitwise_or": "or", "bitwise_not": "not"}
+    if aten in bitwise:
+        return Apply(bitwise[aten], tuple(x), dtype, name)
+    return ATEN[aten](x, option, dtype, name)

@@ -1,0 +1,229 @@
+"""The built-in proposer: ideas of the playbook, then refinements of what measured best."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from attrs import field, frozen, mutable
+
+from search_engine.hardware import DeviceFacts
+from search_engine.playbook import cost
+from search_engine.playbook.analyse import analyse
+from search_engine.playbook.idea import PlaybookIdea, Variant
+from search_engine.playbook.ideas import ALL
+from search_engine.playbook.program import Program, Unsupported
+from search_engine.proposers._base import Branch, History, Idea, Proposer, Tried
+from search_engine.task import Task
+
+
+@frozen
+class _Key:
+    """An idea's key: the playbook file, and for a refinement the knob and where it starts."""
+
+    idea: str
+    knob: str = ""
+    start: str = ""  # the label of the variant that is refined
+
+    def __str__(self) -> str:
+        return self.idea if not self.knob else f"{self.idea}/{self.knob}/{self.start}"
+
+    @classmethod
+    def parse(cls, text: str) -> _Key:
+        parts = text.split("/", 2)
+        return cls(*parts)
+
+
+@mutable
+class Playbook(Proposer):
+    """Proposes without a model: analyses the graph once, ranks by a small time model.
+
+    The first rounds take ideas as they are, the most promising first. Later ones turn one
+    knob of the best variants at a time and say what those measured.
+    """
+
+    facts: DeviceFacts
+    name: str = field(default="playbook", init=False)
+    _programs: dict[int, Program | str] = field(factory=dict, init=False)
+
+    # --- protocol ---------------------------------------------------------------------
+
+    def unsupported(self, task: Task) -> str | None:
+        """Why the playbook has nothing for the task, naming the operator."""
+        program = self._program(task)
+        if isinstance(program, str):
+            return program
+        if not self._applicable(program):
+            return (
+                "No playbook idea covers a row of this length and layout yet "
+                f"({program.row_count:,} rows of {program.column_count:,} elements)."
+            )
+        return None
+
+    def ideas(self, task: Task, history: History, count: int) -> Sequence[Idea]:
+        """Untried ideas by predicted time, then refinements of the best by measured time."""
+        program = self._program(task)
+        if isinstance(program, str):
+            return []
+        tried = {t.idea.key for t in history.tried}
+        eager = cost.eager_seconds(task, self.facts)
+        found: list[tuple[float, Idea]] = []
+        for idea in self._applicable(program):
+            if idea.key not in tried:
+                seconds = self._best_prediction(idea, program)
+                found.append((seconds, self._idea(idea, program, eager / seconds)))
+        found.sort(key=lambda pair: pair[0])
+        ideas = [idea for _, idea in found[:count]]
+        if len(ideas) < count:
+            refined = self._refinements(task, program, history, eager)
+            ideas += [idea for _, idea in zip(range(count - len(ideas)), refined, strict=False)]
+        return ideas
+
+    def branches(self, task: Task, idea: Idea, history: History, count: int) -> Sequence[Branch]:
+        """Variants of the idea that render to texts not tried before."""
+        program = self._program(task)
+        if isinstance(program, str):
+            return []
+        key = _Key.parse(idea.key)
+        book = _by_key(key.idea)
+        if book is None or not book.applies(program, self.facts):
+            return []
+        seen = self._sources(program, history)
+        branches: list[Branch] = []
+        for variant in self._variants(book, key, program):
+            source = book.render(program, variant, self.facts)
+            if normalised(source) in seen:
+                continue
+            seen.add(normalised(source))
+            branches.append(Branch(source=source, label=variant.label))
+            if len(branches) == count:
+                break
+        return branches
+
+    # --- ideas ------------------------------------------------------------------------
+
+    def _program(self, task: Task) -> Program | str:
+        """The task's loop nest, or the sentence that says why there is none."""
+        if id(task) not in self._programs:
+            try:
+                self._programs = {id(task): analyse(task)}
+            except Unsupported as reason:
+                self._programs = {id(task): str(reason)}
+        return self._programs[id(task)]
+
+    def _applicable(self, program: Program) -> list[PlaybookIdea]:
+        return [idea for idea in ALL if idea.applies(program, self.facts)]
+
+    def _best_prediction(self, idea: PlaybookIdea, program: Program) -> float:
+        variants = idea.variants(program, self.facts)
+        return min((idea.seconds(program, v, self.facts) for v in variants), default=float("inf"))
+
+    def _idea(self, idea: PlaybookIdea, program: Program, speedup: float) -> Idea:
+        return Idea(
+            title=idea.title,
+            rationale=idea.why(program, self.facts),
+            category=idea.category,
+            expected=round(speedup, 2),
+            key=str(_Key(idea.key)),
+        )
+
+    # --- refinements ------------------------------------------------------------------
+
+    def _refinements(
+        self, task: Task, program: Program, history: History, eager: float
+    ) -> Iterator[Idea]:
+        """One knob of one of the best variants at a time, best variant first."""
+        tried = {t.idea.key for t in history.tried}
+        seen = self._sources(program, history)
+        measured = [t for t in history.tried if t.best_seconds is not None and t.best_label]
+        measured.sort(key=lambda t: t.best_seconds or 0.0)
+        starts = list(dict.fromkeys((_Key.parse(t.idea.key).idea, t.best_label) for t in measured))
+        for name, label in starts[:3]:
+            book = _by_key(name)
+            if book is None or not book.applies(program, self.facts):
+                continue
+            outcome = next(t for t in measured if t.best_label == label)
+            for knob in book.knobs:
+                key = _Key(name, knob, label)
+                if str(key) in tried:
+                    continue
+                fresh = [
+                    v
+                    for v in self._variants(book, key, program)
+                    if normalised(book.render(program, v, self.facts)) not in seen
+                ]
+                if fresh:
+                    yield self._refinement(book, key, program, outcome, fresh, eager)
+
+    def _refinement(
+        self,
+        book: PlaybookIdea,
+        key: _Key,
+        program: Program,
+        outcome: Tried,
+        fresh: Sequence[Variant],
+        eager: float,
+    ) -> Idea:
+        _, category, reason = book.knobs[key.knob]
+        start = Variant.parse(key.start)
+        values = ", ".join(str(dict(v.knobs)[key.knob]) for v in fresh[:3])
+        measured = (outcome.best_seconds or 0.0) * 1e6
+        before = dict(start.knobs).get(key.knob)
+        predicted = min(book.seconds(program, v, self.facts) for v in fresh)
+        modelled = book.seconds(program, start, self.facts)
+        ratio = (outcome.best_seconds or predicted) * predicted / modelled
+        return Idea(
+            title=f"{book.title}: {key.knob} {values} instead of {before}",
+            rationale=(
+                f"“{book.title}” with {key.start} took {measured:,.1f} µs in round "
+                f"{outcome.round}, the best of {outcome.branches} tried there. {reason} "
+                f"So {key.knob} {before} is set against {values}, all else unchanged."
+            ),
+            category=category,
+            expected=round(eager / ratio, 2),
+            key=str(key),
+        )
+
+    def _variants(self, book: PlaybookIdea, key: _Key, program: Program) -> list[Variant]:
+        """An idea's first variants, or a refinement's: the knob's other values, nearest first."""
+        if not key.knob:
+            return list(book.variants(program, self.facts))
+        start = Variant.parse(key.start)
+        values = list(book.knobs[key.knob][0])
+        before = dict(start.knobs).get(key.knob)
+        if before in values:
+            place = values.index(before)
+            values.sort(key=lambda value: abs(values_index(book, key.knob, value) - place))
+        turned = (start.changed(key.knob, value) for value in values if value != before)
+        return [v for v in turned if book.valid(program, v, self.facts)]
+
+    def _sources(self, program: Program, history: History) -> set[str]:
+        """Normalised texts of everything tried: rendering is cheap, so labels suffice."""
+        seen = {normalised(seed.source) for seed in history.seeds}
+        for tried in history.tried:
+            book = _by_key(_Key.parse(tried.idea.key).idea)
+            if book is None:
+                continue
+            for label in tried.labels:
+                variant = Variant.parse(label)
+                if {name for name, _ in variant.knobs} == set(book.knobs):
+                    seen.add(normalised(book.render(program, variant, self.facts)))
+        return seen
+
+
+def values_index(book: PlaybookIdea, knob: str, value: int | str) -> int:
+    """A value's place among its knob's values."""
+    return list(book.knobs[knob][0]).index(value)
+
+
+def _by_key(key: str) -> PlaybookIdea | None:
+    return next((idea for idea in ALL if idea.key == key), None)
+
+
+def normalised(source: str) -> str:
+    """The text without comments (contract lines stay) and without layout."""
+    lines = []
+    for line in source.splitlines():
+        code, _, comment = line.partition("//")
+        contract = comment.strip().startswith(("launch:", "scratch:", "tune:"))
+        lines.append(comment.strip() if contract else code.strip())
+    return " ".join(" ".join(lines).split())
