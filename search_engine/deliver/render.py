@@ -100,7 +100,9 @@ def render(
         "ABSENT": _sequence([repr(name) for name in observed.absent]),
         "CASES": _sequence([_case(task, kernel, plan)]),
     }
-    constants["NAMESPACE"] = repr(f"kernel_lsp_{digest(repr(constants))}")
+    constants["NAMESPACE"] = repr(
+        f"kernel_lsp_{digest(repr((task.module_name, task.qualname, constants)))}"
+    )
     path = names.file(".py")
     files[path] = signed(path, _python_file(task, names, heading, constants))
     if names.relative:

@@ -177,19 +177,11 @@ class Delivered:
     original: type  # the class as written
 
 
-def import_file(folder: Path, name: str) -> ModuleType:
-    importlib.invalidate_caches()
-    sys.path.insert(0, str(folder))
-    try:
-        return importlib.import_module(name)
-    finally:
-        sys.path.remove(str(folder))
-
-
 @pytest.fixture
-def deliver(tmp_path):
+def deliver(tmp_path, monkeypatch):
     """A function that delivers a kernel for ``Net`` of a text and imports the result."""
     made: list[str] = []
+    monkeypatch.syspath_prepend(tmp_path)
 
     def make(
         text: str = NET,
@@ -207,7 +199,7 @@ def deliver(tmp_path):
         made.append(stem)
         path = tmp_path / f"{stem}.py"
         path.write_text(text, "utf-8")
-        plain = import_file(tmp_path, stem)
+        plain = importlib.import_module(stem)
         original = plain.Net
         module = build(original).train(mode == "train")
         call = call or Call((torch.randn(4, 8),))
@@ -230,7 +222,7 @@ def deliver(tmp_path):
         import linecache
 
         linecache.clearcache()
-        user = import_file(tmp_path, stem)
+        user = importlib.import_module(stem)
         delivered = sys.modules[f"{stem}_cuda.Net"]
         gpu = FakeGpu(delivered)
         delivered.gpu = gpu
