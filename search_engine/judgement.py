@@ -5,12 +5,16 @@ from __future__ import annotations
 from attrs import frozen
 
 from search_engine.hardware import DeviceFacts
-from search_engine.verdict import BuildInfo, Finding, Measurement, Verdict
+from search_engine.verdict import BuildInfo, Finding, Sample, Verdict
 
 
 @frozen
 class DeviceInfo:
-    """What runs the kernels of a search."""
+    """What runs the kernels of a search.
+
+    ``facts`` are of the GPU that kernels are made for: the one at hand, or the one that
+    the cpu device stands in for.
+    """
 
     name: str  # "NVIDIA H200", "cpu (SIMT)"
     facts: DeviceFacts
@@ -26,14 +30,29 @@ class Judgement:
 
 
 @frozen
+class DeliveredTimes:
+    """One call from Python, launch costs included, beside what it replaces."""
+
+    delivered: Sample
+    eager: Sample
+    compiled: Sample | None  # the fastest mode of the bare measurement, None where it failed
+
+    @property
+    def faster(self) -> bool:
+        """Whether the delivered module beats both by more than the spread of the times."""
+        rivals = [self.eager] if self.compiled is None else [self.eager, self.compiled]
+        return all(self.delivered.high < rival.low for rival in rivals)
+
+
+@frozen
 class DeliveryCheck:
     """The delivered module, run from a scratch copy of the user's project.
 
-    ``measurement`` is of the module as delivered; None where the device gives no times.
+    ``times`` is None where the device gives none, and where findings came first.
     """
 
-    verdict: Verdict
-    measurement: Measurement | None
+    findings: tuple[Finding, ...]
+    times: DeliveredTimes | None = None
 
 
 def lost(message: str, *, timed_out: bool) -> Finding:

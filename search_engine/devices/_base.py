@@ -9,7 +9,7 @@ references, accuracy or ideas.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
@@ -91,6 +91,14 @@ class Device(ABC):
 
     def estimate(self, program: Program, task: Task) -> Estimate | None:
         """A modelled time at the task's full sizes, None where the device measures."""
+        return None
+
+    def trust(self, sources: Iterable[str]) -> None:
+        """Take these kernels for our own: they may run where nothing can be locked down."""
+        return None
+
+    def binary(self, program: Program) -> bytes | None:
+        """The kernel compiled for ``facts.arch``, None where there is no such thing."""
         return None
 
     def close(self) -> None:

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from search_engine.deliver.delivery import Delivery
 from search_engine.judgement import DeliveryCheck, DeviceInfo, Judgement
+from search_engine.proposers._base import Idea
+from search_engine.store.records import KernelRecord
 from search_engine.task import Task
 from search_engine.verdict import Baseline, Estimate, Measurement
 
@@ -19,6 +21,9 @@ class Bench(Protocol):
 
     def device(self) -> DeviceInfo:
         """What runs the kernels."""
+
+    def trust(self, sources: Sequence[str]) -> None:
+        """Take these kernels for our own: they run where nothing can be locked down too."""
 
     def prepare(self, sources: Sequence[str]) -> None:
         """Compile kernels in parallel, ahead of ``verify``."""
@@ -33,10 +38,16 @@ class Bench(Protocol):
         """Times of eager and torch.compile. Raises WorkerDied."""
 
     def measure(self, source: str) -> Measurement:
-        """Times of a verified kernel beside the baselines. Raises WorkerDied."""
+        """Times of a verified kernel beside the baselines.
 
-    def check_delivery(self, delivery: Delivery) -> DeliveryCheck:
-        """Verify and time what would be delivered, as it would lie on disk."""
+        Raises WorkerDied, MeasurementRejected.
+        """
+
+    def render(self, kernel: KernelRecord, idea: Idea) -> Delivery:
+        """What would be delivered of a verified kernel. Raises DeliveryError, WorkerDied."""
+
+    def check_delivery(self, delivery: Delivery, kernel: KernelRecord) -> DeliveryCheck:
+        """Import, run and time what would be delivered, as it would lie on disk."""
 
     def close(self) -> None:
         """End the worker."""

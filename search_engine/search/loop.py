@@ -10,12 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from search_engine.contract.errors import ContractError
 from search_engine.contract.tune import filled
 from search_engine.errors import KernelLspError, WorkerDied
 from search_engine.judgement import lost
+from search_engine.measure.errors import MeasurementRejected
 from search_engine.proposers._base import Branch, History, Idea, Proposer
 from search_engine.search.bench import Bench
 from search_engine.search.history import history
@@ -23,7 +24,6 @@ from search_engine.search.words import outcome_text, time_text
 from search_engine.store.records import KernelRecord, Run
 from search_engine.store.store import Store
 from search_engine.task import Task
-from search_engine.verdict import Verdict
 
 
 @define
@@ -142,6 +142,7 @@ class Study:
         if not waiting:
             return
         self.store.set_progress(self.run_id, number, f"building {len(waiting)} kernels")
+        self.bench.trust(self._own(waiting))
         self.bench.prepare([kernel.source for kernel in waiting])
         for position, kernel in enumerate(waiting, 1):
             if self._out_of_time():
@@ -172,13 +173,16 @@ class Study:
             self._tell(kernel.id)
 
     def _measure(self, kernel: KernelRecord) -> None:
+        assert kernel.verdict is not None
         try:
             self.store.set_measurement(kernel.id, self.bench.measure(kernel.source))
+            return
+        except MeasurementRejected as error:
+            findings = error.findings
         except WorkerDied as error:
-            assert kernel.verdict is not None
-            finding = lost(f"while it was timed: {error}", timed_out=error.timed_out)
-            verdict = Verdict(False, kernel.verdict.device, (finding,))
-            self.store.set_verdict(kernel.id, verdict, kernel.builds)
+            findings = (lost(f"while it was timed: {error}", timed_out=error.timed_out),)
+        verdict = evolve(kernel.verdict, accepted=False, findings=findings)
+        self.store.set_verdict(kernel.id, verdict, kernel.builds)
 
     def _estimate(self, kernel: KernelRecord) -> None:
         self.store.set_estimate(kernel.id, self.bench.estimate(kernel.source))
@@ -196,6 +200,11 @@ class Study:
         self._event("measurement", f"Baselines: {listed}")
 
     # --- writing down -----------------------------------------------------------------
+
+    def _own(self, kernels: Sequence[KernelRecord]) -> list[str]:
+        """Those that came from our own templates."""
+        own = {record.id for record in self.run.ideas if record.proposer == "playbook"}
+        return [kernel.source for kernel in kernels if kernel.idea_id in own]
 
     def _unfinished(self) -> list[KernelRecord]:
         return [kernel for kernel in self.run.kernels if not kernel.finished]

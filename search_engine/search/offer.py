@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-from search_engine.contract.parse import parse
-from search_engine.deliver.delivery import Delivery
-from search_engine.deliver.render import render
 from search_engine.judgement import DeliveryCheck
 from search_engine.search.loop import Study
 from search_engine.search.words import speedup_text, time_text
 from search_engine.store.records import KernelRecord, Run
-from search_engine.verdict import Measurement
+from search_engine.verdict import Measurement, Sample
 
 # How many kernels are tried as deliveries before giving up: one that passed alone fails
 # as delivered only through a fault of ours.
@@ -29,13 +26,13 @@ def conclude(study: Study, why: str) -> str:
         if study.bench.device().measures and not faster(kernel.measurement):
             return _nothing_faster(run.accepted_kernels[0])
         study.store.set_progress(run.id, run.round, "checking the kernel as delivered")
-        delivery = _render(study, kernel, kernel.measurement)
-        checked = study.bench.check_delivery(delivery)
-        if _holds(study, kernel, checked):
-            # Delivered are the figures of the delivered module, not of the bare kernel.
-            delivery = _render(study, kernel, checked.measurement)
+        idea = next(record.idea for record in run.ideas if record.id == kernel.idea_id)
+        delivery = study.bench.render(kernel, idea)
+        problem = _problem(study.bench.check_delivery(delivery, kernel))
+        if problem is None:
             study.store.offer(run.id, kernel.id, delivery)
-            return _offered(study, kernel, checked.measurement)
+            return _offered(study, kernel)
+        study.store.add_event(run.id, "notice", f"{idea.title} as delivered: {problem}")
     return "Nothing is offered: no kernel kept its verdict and its speed as delivered."
 
 
@@ -48,36 +45,29 @@ def faster(measurement: Measurement | None) -> bool:
     return all(measurement.kernel.high < rival.low for rival in rivals)
 
 
-def _holds(study: Study, kernel: KernelRecord, checked: DeliveryCheck) -> bool:
-    problem = ""
-    if not checked.verdict.accepted:
-        problem = checked.verdict.reason
-    elif study.bench.device().measures and not faster(checked.measurement):
-        problem = "it is not faster than eager and torch.compile"
-    if problem:
-        study.store.add_event(study.run_id, "notice", f"As delivered, {kernel.label}: {problem}")
-    return not problem
+def _problem(checked: DeliveryCheck) -> str | None:
+    """Why a delivery is not to be offered."""
+    if checked.findings:
+        return str(checked.findings[0])
+    times = checked.times
+    if times is not None and not times.faster:
+        compiled = "" if times.compiled is None else f", torch.compile {_ms(times.compiled)}"
+        return (
+            f"called from Python it is not faster ({_ms(times.delivered)}; eager "
+            f"{_ms(times.eager)}{compiled})"
+        )
+    return None
 
 
-def _render(study: Study, kernel: KernelRecord, measurement: Measurement | None) -> Delivery:
-    assert kernel.verdict is not None
-    idea = next(record.idea for record in study.run.ideas if record.id == kernel.idea_id)
-    return render(
-        study.task,
-        parse(kernel.source),
-        idea=idea,
-        verdict=kernel.verdict,
-        measurement=measurement,
-        estimate=kernel.estimate,
-        facts=study.bench.device().facts,
-    )
+def _ms(sample: Sample) -> str:
+    return time_text(sample.median)
 
 
 # --- the last sentence ----------------------------------------------------------------
 
 
-def _offered(study: Study, kernel: KernelRecord, measurement: Measurement | None) -> str:
-    limit = time_text(study.task.limit_seconds)
+def _offered(study: Study, kernel: KernelRecord) -> str:
+    limit, measurement = time_text(study.task.limit_seconds), kernel.measurement
     if measurement is not None:
         return f"{time_text(measurement.kernel.median)}, {speedup_text(measurement)}; limit {limit}"
     if kernel.estimate is not None:

@@ -6,17 +6,21 @@ worker that captures the module again.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from search_engine.deliver.delivery import Delivery
 from search_engine.errors import CaptureError, WorkerDied
 from search_engine.judgement import DeliveryCheck, DeviceInfo, Judgement, lost
+from search_engine.proposers._base import Idea
 from search_engine.settings import SearchSettings
+from search_engine.store.records import KernelRecord
 from search_engine.task import CaptureRequest, Task
-from search_engine.verdict import Baseline, Estimate, Finding, Measurement, Verdict
-from search_engine.workers.worker import Worker
+from search_engine.verdict import Baseline, Estimate, Measurement, Verdict
+from search_engine.workers.worker import Replay, Worker
+
+logger = logging.getLogger(__name__)
 
 # Seconds beyond the user's own limits. Export traces the module, a baseline compiles it in
 # two modes; the fp64 reference of a large task runs on the CPU where there is no GPU.
@@ -34,10 +38,8 @@ class WorkerBench:
     def __init__(self, request: CaptureRequest, settings: SearchSettings) -> None:
         self._request = request
         self._settings = settings
-        self._worker = Worker(
-            "search_engine.evaluate:Evaluator", {"request": request, "settings": settings}
-        )
-        self._captured = False
+        self._made_from = {"request": request, "settings": settings}
+        self._worker = Worker("search_engine.evaluate:Evaluator", self._made_from)
         self._device: DeviceInfo | None = None
 
     def capture(self) -> Task:
@@ -51,7 +53,7 @@ class WorkerBench:
                 f"Importing {name} or building its module did not come to an end ({error}): make "
                 "it quick to import, or raise the setting import_timeout."
             ) from None
-        self._captured = True
+        self._worker.on_restart.append(Replay("capture", timeout=seconds))
         return task
 
     def device(self) -> DeviceInfo:
@@ -60,58 +62,74 @@ class WorkerBench:
             self._device = self._worker.call("device", timeout=EXPORT_SECONDS)
         return self._device
 
+    def trust(self, sources: Sequence[str]) -> None:
+        """Told to the worker and to those that replace it."""
+        self._worker.call("trust", list(sources), timeout=EXPORT_SECONDS)
+        self._worker.on_restart.append(Replay("trust", (list(sources),)))
+
     def prepare(self, sources: Sequence[str]) -> None:
         """Compile ahead; a compiler that dies is left for ``verify`` to find out."""
         try:
-            self._call("prepare", list(sources), timeout=COMPILE_SECONDS)
-        except WorkerDied:
-            return None  # verify compiles one by one and finds out which it was
+            self._worker.call("prepare", list(sources), timeout=COMPILE_SECONDS)
+        except WorkerDied as error:
+            logger.warning("compiling %d kernels together failed: %s", len(sources), error)
 
     def verify(self, source: str) -> Judgement:
         """The verdict; a kernel that takes the worker down is rejected for it."""
-        hung = self._settings.kernel_timeout * VERIFY_KERNELS
-        seconds = hung if self.device().measures else VERIFY_SECONDS_CPU + hung
+        device = self.device()
+        seconds = self._settings.kernel_timeout * VERIFY_KERNELS
+        if not device.measures:
+            seconds += VERIFY_SECONDS_CPU
         try:
-            return self._call("verify", source, timeout=seconds)
+            judgement: Judgement = self._worker.call("verify", source, timeout=seconds)
+            return judgement
         except WorkerDied as error:
-            return Judgement(Verdict(False, self.device().name, (_lost(error),)), ())
+            finding = lost(str(error), timed_out=error.timed_out)
+            return Judgement(Verdict(False, device.name, (finding,)), ())
 
     def estimate(self, source: str) -> Estimate | None:
         """The modelled time, None where the worker did not survive it."""
         try:
-            return self._call("estimate", source, timeout=COMPILE_SECONDS)
-        except WorkerDied:
+            estimate: Estimate | None = self._worker.call(
+                "estimate", source, timeout=COMPILE_SECONDS
+            )
+            return estimate
+        except WorkerDied as error:
+            logger.warning("a verified kernel has no estimate: %s", error)
             return None
 
     def baseline(self) -> Baseline:
         """Times of eager and torch.compile. Raises WorkerDied."""
-        return self._call("baseline", timeout=BASELINE_SECONDS)
+        baseline: Baseline = self._worker.call("baseline", timeout=BASELINE_SECONDS)
+        return baseline
 
     def measure(self, source: str) -> Measurement:
-        """Times of a kernel. Raises WorkerDied."""
-        return self._call("measure", source, timeout=BASELINE_SECONDS)
+        """Times of a kernel. Raises WorkerDied, MeasurementRejected."""
+        measurement: Measurement = self._worker.call("measure", source, timeout=BASELINE_SECONDS)
+        return measurement
 
-    def check_delivery(self, delivery: Delivery) -> DeliveryCheck:
-        """The delivered module's verdict and times, from a scratch copy."""
+    def render(self, kernel: KernelRecord, idea: Idea) -> Delivery:
+        """What would be delivered of a verified kernel. Raises DeliveryError, WorkerDied."""
+        delivery: Delivery = self._worker.call(
+            "render", kernel.source, idea, kernel.verdict, kernel.measurement, kernel.estimate,
+            timeout=EXPORT_SECONDS + self._request.import_timeout,
+        )  # fmt: skip
+        return delivery
+
+    def check_delivery(self, delivery: Delivery, kernel: KernelRecord) -> DeliveryCheck:
+        """The delivered module from a scratch copy, in a worker of its own."""
+        worker = Worker("search_engine.delivered:DeliveryChecker", self._made_from)
         try:
-            return self._call("check_delivery", delivery, timeout=DELIVERY_SECONDS)
+            checked: DeliveryCheck = worker.call(
+                "check", delivery, kernel.source, kernel.verdict, kernel.measurement,
+                timeout=DELIVERY_SECONDS,
+            )  # fmt: skip
+            return checked
         except WorkerDied as error:
-            return DeliveryCheck(Verdict(False, self.device().name, (_lost(error),)), None)
+            return DeliveryCheck((lost(str(error), timed_out=error.timed_out),))
+        finally:
+            worker.close()
 
     def close(self) -> None:
         """End the worker."""
         self._worker.close()
-
-    def _call(self, method: str, *arguments: object, timeout: float) -> Any:
-        """Call the evaluator; a fresh worker captures the module first, in time of its own."""
-        if not self._captured:
-            self.capture()
-        try:
-            return self._worker.call(method, *arguments, timeout=timeout)
-        except WorkerDied:
-            self._captured = False
-            raise
-
-
-def _lost(error: WorkerDied) -> Finding:
-    return lost(str(error), timed_out=error.timed_out)

@@ -12,9 +12,10 @@ import sys
 import time
 from pathlib import Path
 
+from search_engine.deliver.delivery import Delivery
 from search_engine.errors import WorkerDied
 from search_engine.hardware import H200
-from search_engine.judgement import DeliveryCheck, DeviceInfo, Judgement
+from search_engine.judgement import DeliveredTimes, DeliveryCheck, DeviceInfo, Judgement
 from search_engine.proposers._base import Branch, Idea, Proposer
 from search_engine.settings import SearchSettings
 from search_engine.store.store import Store
@@ -112,6 +113,7 @@ class FakeBench:
         self.log_path = log
         self.calls: list[tuple[str, str]] = []
         self.closed = False
+        self.trusted: list[str] = []
 
     def _log(self, what: str, source: str) -> None:
         name = re.search(r"// (.*) seconds", source)
@@ -163,10 +165,22 @@ class FakeBench:
             "fake", _sample(self._seconds(source)), _sample(1e-3), {"default": _sample(2e-4)}
         )
 
-    def check_delivery(self, delivery) -> DeliveryCheck:
-        self._log("deliver", "")
-        times = self.measure("seconds=1e-5") if self.measures else None
-        return DeliveryCheck(Verdict(True, "fake"), times)
+    def trust(self, sources) -> None:
+        self.trusted += sources
+
+    def render(self, kernel, idea) -> Delivery:
+        self._log("render", kernel.source)
+        files = {"net_cuda/Net.cu": kernel.source}
+        return Delivery("Net", "f", files, "", "", idea.title, idea.rationale, "")
+
+    def check_delivery(self, delivery, kernel) -> DeliveryCheck:
+        self._log("deliver", kernel.source)
+        if "undeliverable" in kernel.source:
+            return DeliveryCheck((Finding("delivery", "it differs"),))
+        if not self.measures:
+            return DeliveryCheck(())
+        delivered = 1e-3 if "slow from Python" in kernel.source else self._seconds(kernel.source)
+        return DeliveryCheck((), DeliveredTimes(_sample(delivered), _sample(1e-3), _sample(2e-4)))
 
     def close(self) -> None:
         self.closed = True

@@ -1,0 +1,183 @@
+"""The evaluator: the user's module and a device, judging kernels. It lives in a worker.
+
+A search and ``kernel-lsp verify`` both go through it, so a kernel written by hand gets the
+same verdict as one from a search.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+import torch
+from attrs import evolve
+
+from search_engine.capture.call import output_kind
+from search_engine.capture.capture import capture
+from search_engine.capture.captured import Captured
+from search_engine.contract.errors import ContractError
+from search_engine.contract.kernel import Kernel
+from search_engine.contract.parse import parse
+from search_engine.contract.tune import fill
+from search_engine.deliver.delivery import Delivery
+from search_engine.deliver.observed import Observed, observe
+from search_engine.deliver.render import render
+from search_engine.devices._base import Device, Program, Rejected
+from search_engine.devices.select import open_device
+from search_engine.errors import CaptureError
+from search_engine.hardware import DeviceFacts
+from search_engine.judgement import DeviceInfo, Judgement
+from search_engine.measure.measure import baseline, measure
+from search_engine.proposers._base import Idea
+from search_engine.settings import SearchSettings
+from search_engine.task import CaptureRequest, Task
+from search_engine.verdict import Baseline, Estimate, Finding, Measurement, Verdict
+from search_engine.verify.verify import verify
+
+
+class Evaluator:
+    """Judges kernels, given by their source, for one module on one device."""
+
+    def __init__(self, request: CaptureRequest, settings: SearchSettings) -> None:
+        self._request = request
+        self._settings = settings
+        self._opened: Device | None = None
+        self._module: Captured | None = None
+        self._programs: dict[str, Program | tuple[Finding, ...]] = {}
+
+    # --- the module and the device ----------------------------------------------------
+
+    @property
+    def _device(self) -> Device:
+        if self._opened is None:
+            self._opened = open_device(self._settings)
+        return self._opened
+
+    @property
+    def _captured(self) -> Captured:
+        if self._module is None:
+            device = self._device
+            self._module = capture(self._request, device.facts, device=device.torch_device)
+        return self._module
+
+    def device(self) -> DeviceInfo:
+        """What runs the kernels. Raises SetupError where there is nothing to run them."""
+        device = self._device
+        return DeviceInfo(device.name, target_of(device), device.measures)
+
+    def capture(self) -> Task:
+        """Import the user's file and capture the module. Raises CaptureError, SetupError."""
+        return self._captured.task
+
+    # --- kernels ----------------------------------------------------------------------
+
+    def trust(self, sources: Iterable[str]) -> None:
+        """Take these kernels for our own."""
+        self._device.trust(sources)
+
+    def prepare(self, sources: Sequence[str]) -> None:
+        """Compile kernels in parallel; ``verify`` finds them ready."""
+        waiting: dict[str, Kernel] = {}
+        for source in sources:
+            if source not in self._programs:
+                try:
+                    kernel = parse(source)
+                    waiting[source] = parse(fill(kernel)) if kernel.tunes else kernel
+                except ContractError as error:
+                    self._programs[source] = error.findings
+        if waiting:
+            built = self._device.compile(list(waiting.values()), self._captured.task)
+            for source, result in zip(waiting, built, strict=True):
+                self._programs[source] = result.findings if isinstance(result, Rejected) else result
+
+    def verify(self, source: str) -> Judgement:
+        """The verdict on a kernel. A kernel that does not compile is rejected, not an error."""
+        started = time.monotonic()
+        program = self._program(source)
+        if not isinstance(program, Program):
+            seconds = time.monotonic() - started
+            return Judgement(Verdict(False, self._device.name, program, seconds=seconds), ())
+        return Judgement(verify(self._captured, program, self._device), program.builds)
+
+    def estimate(self, source: str) -> Estimate | None:
+        """The modelled time of a kernel at the task's full sizes, where the device models."""
+        return self._device.estimate(self._verified(source), self._captured.task)
+
+    def baseline(self) -> Baseline:
+        """Times of eager and torch.compile, without any kernel."""
+        return baseline(self._captured, self._device)
+
+    def measure(self, source: str) -> Measurement:
+        """Times of a kernel beside the baselines. Raises MeasurementRejected."""
+        return measure(self._captured, self._verified(source), self._device)
+
+    def _program(self, source: str) -> Program | tuple[Finding, ...]:
+        if source not in self._programs:
+            self.prepare([source])
+        return self._programs[source]
+
+    def _verified(self, source: str) -> Program:
+        """The program of a kernel that compiled before; a fresh worker compiles it again."""
+        program = self._program(source)
+        if not isinstance(program, Program):
+            raise ContractError(program)
+        return program
+
+    # --- delivery ---------------------------------------------------------------------
+
+    def render(
+        self,
+        source: str,
+        idea: Idea,
+        verdict: Verdict,
+        measurement: Measurement | None,
+        estimate: Estimate | None,
+    ) -> Delivery:
+        """What would be delivered of a verified kernel. Raises DeliveryError."""
+        program = self._verified(source)
+        captured = self._captured
+        captured.restore()
+        return render(
+            captured.task,
+            program.kernel,
+            observed=self._observed(captured),
+            idea=idea,
+            verdict=verdict,
+            measurement=measurement,
+            estimate=estimate,
+            facts=target_of(self._device),
+            mode_matters=self._mode_matters(captured.task),
+            cubin=self._device.binary(program),
+        )
+
+    def _observed(self, captured: Captured) -> Observed:
+        call = captured.draw(0)
+        with torch.no_grad():
+            result = captured.module(*call.args, **call.kwargs)
+        texts = {captured.task.path: self._request.text}
+        return observe(captured.module, call, output_kind=output_kind(result), texts=texts)
+
+    def _mode_matters(self, task: Task) -> bool:
+        """Whether the module computes something else in its other mode."""
+        other: Literal["eval", "train"] = "train" if self._request.mode == "eval" else "eval"
+        try:
+            changed = capture(
+                evolve(self._request, mode=other),
+                self._device.facts,
+                device=self._device.torch_device,
+            )
+        except CaptureError:  # dropout draws random numbers, batch norm changes its buffers
+            return True
+        return task.graph is None or changed.task.graph != task.graph
+
+    def close(self) -> None:
+        """Give back the device."""
+        if self._opened is not None:
+            self._opened.close()
+
+
+def target_of(device: Device) -> DeviceFacts:
+    """The GPU that kernels are made for: the cpu device stands in for one."""
+    facts: DeviceFacts = getattr(device, "target", device.facts)
+    return facts
