@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 import torch
 
 from search_engine.capture.captured import Captured
 from search_engine.devices._base import Device, Program
-from search_engine.devices.cuda.prepared import Prepared
 from search_engine.measure.compiled import MODES
 from search_engine.measure.errors import MeasurementRejected
 from search_engine.measure.session import Session, session_of
 from search_engine.measure.timing import Contender
 from search_engine.verdict import Baseline, Finding, Measurement, Sample
+
+if TYPE_CHECKING:
+    from search_engine.devices.cuda.prepared import Prepared
 
 # A time below this share of the limit is an error of ours or of the kernel, not a triumph.
 PHYSICS = 0.95
@@ -115,9 +118,8 @@ def relative_error(output: torch.Tensor, expected: torch.Tensor) -> float:
         return float("inf")
     zero = torch.zeros((), dtype=output.dtype, device=output.device)
     difference = torch.where(finite, output - expected, zero)
-    wide = torch.float64 if output.dtype == torch.float64 else torch.float32
-    off = torch.linalg.vector_norm(difference, dtype=wide).item()
-    norm = torch.linalg.vector_norm(torch.where(finite, expected, zero), dtype=wide).item()
+    off = torch.linalg.vector_norm(difference, dtype=torch.float64).item()
+    norm = torch.linalg.vector_norm(torch.where(finite, expected, zero), dtype=torch.float64).item()
     if norm == 0.0:
         return 0.0 if off == 0.0 else float("inf")
     return float(off / norm)

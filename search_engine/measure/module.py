@@ -9,8 +9,7 @@ import torch
 
 from search_engine.capture.call import Call
 from search_engine.devices._base import Device
-from search_engine.devices.cuda.device import CudaDevice
-from search_engine.errors import SetupError
+from search_engine.measure.session import measuring
 from search_engine.measure.statistics import sample_of
 from search_engine.measure.timing import LEAST_ROUNDS, MOST_ROUNDS, WARM_UPS, Timer
 from search_engine.verdict import Sample
@@ -25,10 +24,9 @@ def measure_module(
 
     Interleaved in random order, L2 cold. Raises SetupError on a device without times.
     """
-    if not isinstance(device, CudaDevice):
-        raise SetupError(f"{device.name} gives estimates; times need a GPU (device cuda).")
-    target = torch.device(device.torch_device)
-    timer = Timer(device.facts, target)
+    gpu = measuring(device)
+    target = torch.device(gpu.torch_device)
+    timer = Timer(gpu)
     modules = (original, replacement)
     times: tuple[list[float], list[float]] = ([], [])
 

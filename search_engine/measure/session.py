@@ -5,17 +5,19 @@ from __future__ import annotations
 import secrets
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 
 from search_engine.capture.call import Call
 from search_engine.capture.captured import Captured
 from search_engine.devices._base import Device
-from search_engine.devices.cuda.device import CudaDevice
 from search_engine.errors import SetupError
 from search_engine.measure.compiled import compile_modes
 from search_engine.measure.timing import Contender, Timer
+
+if TYPE_CHECKING:
+    from search_engine.devices.cuda.device import CudaDevice
 
 DRAWS = 3  # inputs at different addresses, with different values
 _SHARE = 0.1  # of the free GPU memory that the draws may take
@@ -31,7 +33,7 @@ class Session:
         self.captured.restore()
         self.device = device
         torch_device = torch.device(device.torch_device)
-        self.timer = Timer(device.facts, torch_device)
+        self.timer = Timer(device)
         free, _ = torch.cuda.mem_get_info(torch_device)
         size = sum(spec.nbytes for spec in captured.task.inputs)
         count = max(1, min(DRAWS, int(_SHARE * free / max(size, 1))))
@@ -61,15 +63,21 @@ class Session:
 _sessions: weakref.WeakKeyDictionary[Captured, Session] = weakref.WeakKeyDictionary()
 
 
+def measuring(device: Device) -> CudaDevice:
+    """``device`` as one that measures. Raises SetupError where it only estimates."""
+    if not device.measures:
+        raise SetupError(f"{device.name} gives estimates; times need a GPU (device cuda).")
+    return cast("CudaDevice", device)
+
+
 def session_of(captured: Captured, device: Device) -> Session:
     """The session of a captured module, made at first use (torch.compile takes its time).
 
     Raises SetupError on a device that has no times.
     """
-    if not isinstance(device, CudaDevice):
-        raise SetupError(f"{device.name} gives estimates; times need a GPU (device cuda).")
+    gpu = measuring(device)
     session = _sessions.get(captured)
     if session is None or session.device is not device:
-        session = _sessions[captured] = Session(captured, device)
+        session = _sessions[captured] = Session(captured, gpu)
     session.captured.restore()  # verification draws parameters of its own
     return session

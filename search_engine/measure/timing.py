@@ -5,14 +5,16 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
 
 import torch
 from attrs import field, mutable
 
-from search_engine.devices.cuda import driver
-from search_engine.hardware import DeviceFacts
 from search_engine.measure.statistics import sample_of
 from search_engine.verdict import Sample
+
+if TYPE_CHECKING:
+    from search_engine.devices.cuda.device import CudaDevice
 
 FLUSH_TIMES_L2 = 4
 WARM_UPS = 3
@@ -34,11 +36,10 @@ class Contender:
 class Timer:
     """Times contenders on one GPU."""
 
-    def __init__(self, facts: DeviceFacts, device: torch.device) -> None:
+    def __init__(self, device: CudaDevice) -> None:
         self._device = device
-        self._clock_hz = facts.clock_hz
-        size = FLUSH_TIMES_L2 * max(facts.l2_bytes, 2**24)
-        self._flush = torch.zeros(size // 4, dtype=torch.float32, device=device)
+        size = FLUSH_TIMES_L2 * max(device.facts.l2_bytes, 2**24)
+        self._flush = torch.zeros(size // 4, dtype=torch.float32, device=device.torch_device)
 
     def interleave(
         self, contenders: Mapping[str, Contender], *, budget: float = BUDGET_SECONDS
@@ -67,7 +68,7 @@ class Timer:
                 contender = contenders[name]
                 contender.prepare(turn)
                 events[name].append(self._timed(contender, turn, waits[name]))
-        torch.cuda.synchronize(self._device)
+        self._device.synchronize()
         return {
             name: sample_of([start.elapsed_time(end) * 1e-3 for start, end in pairs])
             for name, pairs in events.items()
@@ -78,14 +79,14 @@ class Timer:
 
         By reading: lines that were written would go back to DRAM during the timed run.
         """
-        driver.reset_persisting_l2()
+        self._device.reset_persisting_l2()
         self._flush.sum()
 
     def _timed(
         self, contender: Contender, turn: int, wait: float
     ) -> tuple[torch.cuda.Event, torch.cuda.Event]:
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-        torch.cuda._sleep(int(wait * self._clock_hz))
+        torch.cuda._sleep(int(wait * self._device.facts.clock_hz))
         self.flush()
         start.record()
         contender.run(turn)
@@ -96,13 +97,13 @@ class Timer:
         """Seconds the host needs to enqueue a run, and of everything round one run."""
         host = total = float("inf")
         for turn in range(WARM_UPS):
-            torch.cuda.synchronize(self._device)
+            self._device.synchronize()
             started = time.perf_counter()
             contender.prepare(turn)
             self.flush()
             before = time.perf_counter()
             contender.run(turn)
             host = min(host, time.perf_counter() - before)
-            torch.cuda.synchronize(self._device)
+            self._device.synchronize()
             total = min(total, time.perf_counter() - started)
         return host, total

@@ -92,6 +92,13 @@ class CudaDevice(Device):
         except driver.ContextLost as error:
             raise self._dead(error) from None
 
+    def reset_persisting_l2(self) -> None:
+        """Turn lines of L2 that a kernel marked as persisting into normal ones."""
+        try:
+            driver.reset_persisting_l2()
+        except driver.ContextLost as error:
+            raise self._dead(error) from None
+
     def synchronize(self) -> None:
         """Wait for all that was enqueued. Raises WorkerDied where a kernel faulted."""
         try:
