@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import ast
 import re
+import warnings
 from typing import Any, TypeAlias
 
 from attrs import frozen
@@ -173,7 +174,9 @@ def _value(line: int, name: str, value: str) -> Value:
     if tensor:
         return _tensor(line, name, value, tensor)
     try:
-        literal = ast.literal_eval(value)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes are the user's to see in their file
+            literal = ast.literal_eval(value)
     except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         raise CaptureError(
             f"Line {line}: `{name}={value}` is neither a tensor like float32[8, 64] nor a literal."

@@ -187,7 +187,8 @@ class _Reader:
         args = tuple(self._argument(a) for a in source.args)
         kwargs = {key: self._argument(a) for key, a in source.kwargs.items()}
         value = source.args[0].meta["val"] if source.args else None
-        shape = tuple(int(s) for s in value.shape) if isinstance(value, torch.Tensor) else ()
+        sizes = value.shape if isinstance(value, torch.Tensor) else ()
+        shape = tuple(self._size(s, op) for s in sizes)
         index: Any = node.args[1]
         replaced = single(op, args, kwargs, index, shape)
         if replaced is None:
@@ -206,7 +207,7 @@ class _Reader:
             raise Unsupported(f"{op} gives {dtype}, which kernels do not have.")
         self._taken.add(name)
         self._values[node.name] = Ref(name)
-        shape = tuple(int(s) for s in value.shape)
+        shape = tuple(self._size(s, op) for s in value.shape)
         self._nodes.append(Node(name, op, args, kwargs, dtype, shape))
 
     def _argument(self, value: Any) -> Argument:
@@ -216,6 +217,11 @@ class _Reader:
             return self._values[value.name]
         return self._literal(value)
 
+    def _size(self, size: int | torch.SymInt, what: str) -> int:
+        if isinstance(size, torch.SymInt) and not size.node.expr.is_number:
+            raise Unsupported(f"The shape of {what} depends on the data, so there is no graph.")
+        return int(size)
+
     def _literal(self, value: Any) -> Argument:
         if value is None or isinstance(value, (bool, int, float, str)):
             return value
@@ -224,7 +230,7 @@ class _Reader:
         if isinstance(value, (torch.dtype, torch.layout, torch.memory_format, torch.device)):
             return str(value).removeprefix("torch.")
         if isinstance(value, torch.SymInt):
-            return int(value)
+            return self._size(value, "a size")
         raise Unsupported(f"An argument of type {type(value).__name__} has no place in the graph.")
 
 
