@@ -15,6 +15,7 @@ from types import FrameType
 
 from search_engine.errors import KernelLspError, StoreError
 from search_engine.hardware import DeviceFacts
+from search_engine.judgement import DeviceInfo
 from search_engine.proposers._base import Proposer
 from search_engine.search.bench import Bench
 from search_engine.search.loop import Study
@@ -81,25 +82,31 @@ def _search(
     open_proposers: OpenProposers,
     signals: _Signals,
 ) -> None:
-    status: Status
-    bench: Bench | None = None
+    bench = open_bench(run.request, run.settings)
     try:
-        bench = open_bench(run.request, run.settings)
-        status, message = _study(store, run, bench, open_proposers)
+        status, message = _ended(store, run, bench, open_proposers)
+        with signals.blocked():
+            store.finish(run.id, status, message)
+    finally:
+        bench.close()
+
+
+def _ended(
+    store: Store, run: Run, bench: Bench, open_proposers: OpenProposers
+) -> tuple[Status, str]:
+    """How the search ended, whatever it ran into."""
+    try:
+        return _study(store, run, bench, open_proposers)
     except Stopped:
-        status, message = "stopped", "Stopped."
+        return "stopped", "Stopped."
     except KernelLspError as error:
         logger.warning("run %s failed", run.id, exc_info=True)
-        status, message = "failed", str(error)
+        return "failed", str(error)
     except Exception as error:
         logger.exception("run %s failed", run.id)
         name = type(error).__name__
-        status = "failed"
         message = f"The search failed on a fault of its own ({name}): the log has the details."
-    with signals.blocked():
-        store.finish(run.id, status, message)
-        if bench is not None:
-            bench.close()
+        return "failed", message
 
 
 def _study(
@@ -109,7 +116,7 @@ def _study(
     store.set_progress(run.id, run.round, "importing the module and its inputs")
     task = bench.capture()
     store.set_task(run.id, task)
-    store.add_event(run.id, "capture", _captured(task, bench.device().name))
+    store.add_event(run.id, "capture", _captured(task, bench.device()))
     for note in task.notes:
         store.add_event(run.id, "notice", note)
     proposers = open_proposers(run.settings, bench.device().facts)
@@ -125,10 +132,10 @@ def _study(
     return "finished", message
 
 
-def _captured(task: Task, device: str) -> str:
+def _captured(task: Task, device: DeviceInfo) -> str:
     shapes = ", ".join(f"{t.name} {t.dtype}{list(t.shape)}" for t in task.inputs)
-    limit = f"limit {time_text(task.limit_seconds)} on {task.target} ({task.limit_reason})"
-    return f"Captured {task.construction} with {shapes}; {limit}; kernels run on {device}"
+    limit = f"limit {time_text(task.limit_seconds)} on {device.facts.name} ({task.limit_reason})"
+    return f"Captured {task.construction} with {shapes}; {limit}; kernels run on {device.name}"
 
 
 class _Signals:
