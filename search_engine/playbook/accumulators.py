@@ -89,15 +89,15 @@ def definition(kind: str, real: Arithmetic, vec: int) -> list[str]:
     ]
 
 
-def team_merge(kind: str, real: Arithmetic, lanes: str) -> str:
-    """``warp_merge(v)``: over the first ``lanes`` lanes' neighbours, the result in all of them."""
+def team_merge(kind: str, real: Arithmetic) -> str:
+    """``warp_merge(v)``: over a warp, the same bits in every lane."""
     a = accumulator(kind, real)
     down = ", ".join(f"__shfl_down_sync(0xffffffffu, v.{f}, offset)" for f in a.fields)
     first = ", ".join(f"__shfl_sync(0xffffffffu, v.{f}, 0)" for f in a.fields)
     return (
         f"// Over the warp, in a fixed order; every lane gets the result.\n"
         f"__device__ __forceinline__ {a.type} warp_merge({a.type} v) {{\n"
-        f"#pragma unroll\n  for (int offset = {lanes} / 2; offset > 0; offset /= 2) {{\n"
+        f"#pragma unroll\n  for (int offset = 16; offset > 0; offset /= 2) {{\n"
         f"    v = merge(v, {a.type}{{{down}}});\n  }}\n"
         f"  return {{{first}}};\n}}"
     )

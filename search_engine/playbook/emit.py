@@ -94,6 +94,7 @@ class Writer:
     helpers: dict[str, str] = field(factory=dict)
     kernels: list[str] = field(factory=list)
     lines: list[str] = field(factory=list)
+    includes: list[str] = field(factory=list)
     constants: list[tuple[str, str]] = field(factory=list)  # definition, comment
     names: dict[Expression, str] = field(factory=dict)
 
@@ -372,7 +373,8 @@ class Writer:
         """The whole ``.cu`` text."""
         dtypes = {load.dtype for load in self.program.loads}
         dtypes |= {store.dtype for store in self.program.stores}
-        includes = [f"#include <{HEADERS[d]}>" for d in sorted(dtypes) if d in HEADERS]
+        headers = [*self.includes, *(HEADERS[d] for d in sorted(dtypes) if d in HEADERS)]
+        includes = [f"#include <{header}>" for header in headers]
         paragraphs = [
             "\n".join("// " + line for line in textwrap.wrap(paragraph, 94))
             for paragraph in comment.split("\n")

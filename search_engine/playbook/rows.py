@@ -163,17 +163,17 @@ class RowCode:
             lines.append(f"{indent}const {self.real.type} {self.name(value)} = {text};")
         return lines
 
-    def body_element(self, statistic: Statistic, held: Expression) -> Element | None:
+    def body_element(self, statistic: Statistic, held: Expression | None) -> Element | None:
         """The element function of a statistic's body from what is held; None: it is that."""
         if statistic.body == held:
             return None
         number = self.statistics.index(statistic) + 1
-        results = [Result(s, p) for s in self.statistics for p in self.result_names(s)]
+        results: list[Expression] = [Result(s, p) for s in self.statistics for p in self.result_names(s)]
         return self.writer.element(
             f"term{number}",
             "What one element adds to a statistic.",
             [("value", self.real.type, statistic.body)],
-            [held, *results],
+            results if held is None else [held, *results],
         )
 
     def epilogue(self, held: Expression | None) -> Element | None:
@@ -239,17 +239,15 @@ class RowCode:
 
     # --- one-pass statistics ----------------------------------------------------------
 
-    def define_accumulators(self, *, block: bool, lanes: str = "32") -> None:
-        """Structs, merges and adds of the program's statistics."""
+    def define_accumulators(self, *, team: bool) -> None:
+        """Structs, merges and adds of the program's statistics; over warps and blocks too."""
         helpers = self.writer.helpers
         for kind in dict.fromkeys(s.kind for s in self.statistics):
-            for text in accumulators.definition(kind, self.real, self.vec):
-                helpers[text] = text
-            text = accumulators.team_merge(kind, self.real, lanes)
-            helpers[text] = text
-            if block:
-                text = accumulators.block_merge(kind, self.real)
-                helpers[text] = text
+            texts = accumulators.definition(kind, self.real, self.vec)
+            if team:
+                texts.append(accumulators.team_merge(kind, self.real))
+                texts.append(accumulators.block_merge(kind, self.real))
+            helpers.update((text, text) for text in texts)
 
     def accumulator(self, statistic: Statistic) -> accumulators.Accumulator:
         """The statistic's struct."""

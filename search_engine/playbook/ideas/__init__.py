@@ -1,8 +1,20 @@
 """The ideas, one file each. ``ALL`` lists them; adding one is a file and a line here."""
 
 from search_engine.playbook.idea import PlaybookIdea
+from search_engine.playbook.ideas.block_per_row import BlockPerRow
+from search_engine.playbook.ideas.chip_as_buffer import ChipAsBuffer
 from search_engine.playbook.ideas.fuse_chain import FuseChain
 from search_engine.playbook.ideas.row_on_chip import RowOnChip
+from search_engine.playbook.ideas.split_rows import SplitRows
+from search_engine.playbook.ideas.tile_of_rows import TileOfRows
 from search_engine.playbook.ideas.warp_per_row import WarpPerRow
 
-ALL: tuple[PlaybookIdea, ...] = (FuseChain(), WarpPerRow(), RowOnChip())
+ALL: tuple[PlaybookIdea, ...] = (
+    FuseChain(),
+    WarpPerRow(),
+    BlockPerRow(),
+    RowOnChip(),
+    SplitRows(),
+    ChipAsBuffer(),
+    TileOfRows(),
+)

@@ -73,8 +73,8 @@ class RowOnChip(PlaybookIdea):
             f"streaming kernel reads every row twice. The task has {row_shape.row_words(program)}; "
             f"{size:,.0f} KB of values fit one multiprocessor ({chip:,.0f} KB of registers and "
             f"shared memory). Held there, the second reading ({again / 1e6:,.1f} MB, up to "
-            f"{saved * 1e6:,.0f} µs) is free, and the statistics can take two exact passes: "
-            f"variance about the true mean, exponentials about the true maximum."
+            f"{saved * 1e6:,.0f} µs) is free, and the statistics can be the textbook ones: "
+            f"{row_shape.exact_words(program)}."
         )
 
     @staticmethod

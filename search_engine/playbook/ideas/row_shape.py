@@ -52,3 +52,23 @@ def statistic_words(program: Program) -> str:
     }
     kinds = dict.fromkeys(names[s.kind] for s in program.statistics)
     return " and ".join(kinds)
+
+
+def one_pass_words(program: Program) -> str:
+    """The one-pass form of the statistics, by name."""
+    kinds = {s.kind for s in program.statistics}
+    if "softmax" in kinds:
+        return "the online softmax sum (rescaled whenever the maximum rises)"
+    if "moments" in kinds:
+        return "Welford's running mean and squares, merged by Chan's formula"
+    return "a running total"
+
+
+def exact_words(program: Program) -> str:
+    """What a second pass over held values makes exact, by name."""
+    kinds = {s.kind for s in program.statistics}
+    if "softmax" in kinds:
+        return "exponentials about the true maximum"
+    if "moments" in kinds:
+        return "variance about the true mean"
+    return "sums over short trees"

@@ -1,0 +1,229 @@
+"""Split each row over many blocks: partial statistics to scratch, then the result."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from search_engine.contract.printer import launch_line, scratch_line
+from search_engine.hardware import DeviceFacts
+from search_engine.playbook import cost
+from search_engine.playbook.emit import Element, wrapped
+from search_engine.playbook.idea import PlaybookIdea, Variant
+from search_engine.playbook.ideas import row_shape
+from search_engine.playbook.launch import rows
+from search_engine.playbook.program import Program
+from search_engine.playbook.rows import RowCode
+from search_engine.playbook.streamed import Streamed
+
+
+class SplitRows(PlaybookIdea):
+    """Two launches: blocks share a row's statistics through scratch memory."""
+
+    key = "split_rows"
+    title = "Split each row over many blocks"
+    category = "parallelism and occupancy"
+    knobs = {
+        "threads": (
+            (128, 256, 512, 1024),
+            "parallelism and occupancy",
+            "The block that reads a part of a row; smaller ones retire sooner.",
+        ),
+        "vector": (
+            (1, 2, 4, 8),
+            "memory access",
+            "Wider accesses need fewer instructions for the same bytes.",
+        ),
+        "packs": (
+            (1, 2, 4, 8, 16, 32),
+            "control flow and loops",
+            "More packs per thread mean fewer parts to merge; fewer mean more blocks to balance.",
+        ),
+        "order": (
+            ("forward", "reversed"),
+            "memory access",
+            "Walking the second reading from the last part back finds the tail of the first "
+            "reading in L2.",
+        ),
+    }
+
+    def applies(self, program: Program, facts: DeviceFacts) -> bool:
+        """Rows too few to fill the chip and long enough to share."""
+        return (
+            row_shape.has_row_statistics(program)
+            and program.levels == 1
+            and program.column_count >= 4096
+            and program.row_count < 16 * facts.sm_count
+        )
+
+    def why(self, program: Program, facts: DeviceFacts) -> str:
+        """Multiprocessors without work."""
+        share = min(1.0, program.row_count / facts.sm_count)
+        kept = min(facts.l2_bytes, cost.streamed_bytes(program)) / 1e6
+        return (
+            f"With one block per row, {program.row_count:,} rows keep "
+            f"{min(program.row_count, facts.sm_count)} of {facts.sm_count} multiprocessors busy "
+            f"({share:.0%}), and each row of {program.column_count:,} elements is walked by one of "
+            f"them alone. Split into parts, all of them read at once; "
+            f"{row_shape.one_pass_words(program)} makes the parts mergeable in a fixed order "
+            f"without losing digits. A second launch merges a few numbers per row and writes the "
+            f"result, from the end back, because the last {kept:,.0f} MB are still in L2."
+        )
+
+    def variants(self, program: Program, facts: DeviceFacts) -> Sequence[Variant]:
+        """Large parts, reversed; small parts; forward for comparison."""
+        vector = row_shape.vector(program)
+        offered = [
+            Variant.of(threads=256, vector=vector, packs=8, order="reversed"),
+            Variant.of(threads=512, vector=vector, packs=4, order="reversed"),
+            Variant.of(threads=256, vector=vector, packs=2, order="reversed"),
+            Variant.of(threads=256, vector=vector, packs=8, order="forward"),
+        ]
+        return [v for v in offered if self.valid(program, v, facts)]
+
+    def valid(self, program: Program, variant: Variant, facts: DeviceFacts) -> bool:
+        """At least two parts to a row, the pack divides it."""
+        vector = variant.number("vector")
+        chunk = variant.number("threads") * variant.number("packs") * vector
+        return row_shape.vector(program) % vector == 0 and 2 * chunk <= 2 * program.column_count
+
+    def seconds(self, program: Program, variant: Variant, facts: DeviceFacts) -> float:
+        """Two readings of the rows; the tail of the second from L2 when reversed."""
+        again = float(cost.streamed_bytes(program))
+        if variant.word("order") == "reversed":
+            again = max(again * 0.25, again - 0.7 * facts.l2_bytes)
+        chunk = variant.number("threads") * variant.number("packs") * variant.number("vector")
+        parts = program.row_count * row_shape.ceil_div(program.column_count, chunk)
+        busy = cost.busy_share(parts, facts, facts.threads_per_sm // variant.number("threads"))
+        efficiency = 0.9 if 4 <= variant.number("packs") <= 16 else 0.87
+        return cost.pass_seconds(
+            program, facts, extra_reads=again, efficiency=efficiency, busy=busy, launches=2
+        )
+
+    def render(self, program: Program, variant: Variant, facts: DeviceFacts) -> str:
+        """The kernel text."""
+        return _Split(program, variant).text()
+
+
+class _Split:
+    """Writes one file of the idea."""
+
+    def __init__(self, program: Program, variant: Variant) -> None:
+        self.variant = variant
+        self.code = RowCode(program, variant.number("vector"))
+        self.program, self.writer = self.code.program, self.code.writer
+        self.streamed = Streamed(self.code)
+        self.threads = variant.number("threads")
+        self.unit = " * VEC" if self.code.vec > 1 else ""
+
+    def text(self) -> str:
+        """The file."""
+        writer, program = self.writer, self.program
+        epilogue = self.streamed.define()
+        chunk = self.threads * self.variant.number("packs") * self.code.vec
+        splits = row_shape.ceil_div(program.column_count, chunk)
+        writer.constant("COLS", program.column_count, "elements of a row")
+        if self.code.vec > 1:
+            writer.constant("VEC", self.code.vec, "neighbours that a thread moves in one access")
+        writer.constant("THREADS", self.threads, "per block")
+        writer.constant("PACKS", self.variant.number("packs"), "of a part, per thread")
+        writer.constant("PART", f"THREADS * PACKS{self.unit}", "elements that one block walks")
+        writer.constant("PARTS", splits, "blocks of a row")
+        count = rows(program)
+        real = self.code.real.type
+        dtype = "float64" if real == "double" else "float32"
+        width = self.streamed.scratch_width()
+        writer.lines.append(scratch_line("parts", dtype, [f"{count} * {splits * width}"]))
+        self._statistics_kernel(f"{count} * {splits}")
+        self._result_kernel(epilogue, f"{count} * {splits}")
+        return writer.file(
+            "A row's parts on many blocks: each stores its own statistics, then every block "
+            "merges its row's and writes its part of the result."
+        )
+
+    def _place(self) -> list[str]:
+        index = self.code.index
+        return [
+            f"  const {index} row = block / PARTS;",
+            "  const int begin = block % PARTS * PART;",
+            "  const int end = min(begin + PART, COLS);",
+        ]
+
+    def _loop(self, body: list[str]) -> list[str]:
+        head = f"for (int col = begin + threadIdx.x{self.unit}; col < end; "
+        return [
+            "#pragma unroll 4",
+            f"  {head}col += THREADS{self.unit}) {{",
+            *body,
+            "  }",
+        ]
+
+    def _statistics_kernel(self, grid: str) -> None:
+        code, streamed, real = self.code, self.streamed, self.code.real.type
+        places, where = code.row_places("  ")
+        inner, columns = code.column_places("    ")
+        bodies = [s.body for s in code.statistics]
+        loads = [load for load in self.program.loads if load in _loads_of(bodies)]
+        tensors = self.writer.parameters(loads, [])
+        self.writer.lines.append(
+            launch_line("row_parts", grid, self.threads, [*(n for _, n in tensors), "parts"])
+        )
+        head = wrapped(
+            'extern "C" __global__ void __launch_bounds__(THREADS) row_parts(',
+            [*(d for d, _ in tensors), f"{real}* __restrict__ parts"],
+            ") {",
+        )
+        body = [
+            *streamed.partials("  "),
+            f"  const {code.index} block = blockIdx.x;",
+            *self._place(),
+            *places,
+            *streamed.accumulators(code.statistics, "  "),
+            *self._loop([*inner, *streamed.absorb(code.statistics, where | columns, "    ")]),
+        ]
+        for s in code.statistics:
+            number = code.statistics.index(s) + 1
+            merge = f"block_merge(own_{number}, {streamed.partial(streamed.type(s))})"
+            body.append(f"  const {streamed.type(s)} all_{number} = {merge};")
+        body += ["  if (threadIdx.x == 0) {", *streamed.write_partials("block", "    "), "  }"]
+        self.writer.kernels.append("\n".join([head, *body, "}"]))
+
+    def _result_kernel(self, epilogue: Element | None, grid: str) -> None:
+        code, streamed, real = self.code, self.streamed, self.code.real.type
+        places, where = code.row_places("  ")
+        inner, columns = code.column_places("    ")
+        tensors = self.writer.parameters(self.program.loads, self.program.stores)
+        names = [name for _, name in tensors]
+        self.writer.lines.append(
+            launch_line("row_results", grid, self.threads, [*names, "parts"])
+        )
+        head = wrapped(
+            'extern "C" __global__ void __launch_bounds__(THREADS) row_results(',
+            [*(d for d, _ in tensors), f"const {real}* __restrict__ parts"],
+            ") {",
+        )
+        body = streamed.partials("  ")
+        if self.variant.word("order") == "reversed":
+            body += [
+                "  // From the end back: the last parts that were read are still in L2.",
+                f"  const {code.index} block = gridDim.x - 1 - blockIdx.x;",
+            ]
+        else:
+            body.append(f"  const {code.index} block = blockIdx.x;")
+        body += [
+            *self._place(),
+            *places,
+            *streamed.read_partials("row * PARTS", "PARTS", "  "),
+            *code.row_value_lines(where, "  "),
+        ]
+        if code.per_row:
+            body += ["  if (threadIdx.x == 0 && begin == 0) {",
+                     *code.per_row_lines(where, "    "), "  }"]  # fmt: skip
+        if epilogue is not None:
+            body += self._loop([*inner, *code.finish(epilogue, {}, where | columns, "    ")])
+        self.writer.kernels.append("\n".join([head, *body, "}"]))
+
+
+def _loads_of(values: Sequence[object]) -> set[object]:
+    from search_engine.playbook.expression import loads
+
+    return set(loads(*values))  # type: ignore[arg-type]

@@ -1,0 +1,193 @@
+"""Rows whose elements lie apart: a block takes 32 neighbouring rows, so accesses coalesce."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from search_engine.contract.printer import launch_line
+from search_engine.hardware import DeviceFacts
+from search_engine.playbook import cost
+from search_engine.playbook.emit import wrapped
+from search_engine.playbook.idea import PlaybookIdea, Variant
+from search_engine.playbook.ideas import row_shape
+from search_engine.playbook.launch import rows
+from search_engine.playbook.program import Program
+from search_engine.playbook.rows import RowCode
+from search_engine.playbook.streamed import Streamed
+
+
+class TileOfRows(PlaybookIdea):
+    """Lanes run over rows, warps over columns; warps meet in shared memory."""
+
+    key = "tile_of_rows"
+    title = "Lanes across rows, warps down the columns"
+    category = "memory access"
+    knobs = {
+        "warps": (
+            (1, 2, 4, 8, 16, 32),
+            "parallelism and occupancy",
+            "More warps down the columns split each row's work further; fewer have less to merge.",
+        ),
+        "unroll": (
+            (1, 2, 4, 8),
+            "asynchrony and latency hiding",
+            "Unrolling lets several columns be loaded before the first is added.",
+        ),
+        "back": (
+            ("no", "yes"),
+            "control flow and loops",
+            "A second reading from the end starts with what the caches still hold.",
+        ),
+    }
+
+    def applies(self, program: Program, facts: DeviceFacts) -> bool:
+        """Statistics over columns that are not neighbours in memory."""
+        return (
+            bool(program.statistics)
+            and bool(program.columns)
+            and program.column_count < 2**31 - 2**20
+            and not row_shape.contiguous(program)
+        )
+
+    def why(self, program: Program, facts: DeviceFacts) -> str:
+        """Sectors wasted by walking a row."""
+        stride = max(
+            (load.stride(program.inner.name) for load in program.loads if program.streamed(load)),
+            default=0,
+        )
+        return (
+            f"The {row_shape.statistic_words(program)} run over {program.column_count:,} elements "
+            f"that lie {stride:,} elements apart: a warp that walked one row would use 4 of every "
+            f"32 bytes it fetched. Neighbouring rows lie side by side, so the 32 lanes of a warp "
+            f"take 32 rows and every access is one full line; the warps of a block share the "
+            f"columns and merge their {row_shape.one_pass_words(program)} in shared memory."
+        )
+
+    def variants(self, program: Program, facts: DeviceFacts) -> Sequence[Variant]:
+        """By warps down the columns."""
+        offered = [
+            Variant.of(warps=warps, unroll=unroll, back=back)
+            for warps, unroll, back in ((8, 4, "yes"), (16, 4, "yes"), (4, 4, "yes"), (8, 4, "no"))
+        ]
+        good = [v for v in offered if self.valid(program, v, facts)]
+        if not good:
+            good = [Variant.of(warps=1, unroll=4, back="no")]
+        return sorted(good, key=lambda v: self.seconds(program, v, facts))
+
+    def valid(self, program: Program, variant: Variant, facts: DeviceFacts) -> bool:
+        """No warp without a column."""
+        return variant.number("warps") <= program.column_count
+
+    def seconds(self, program: Program, variant: Variant, facts: DeviceFacts) -> float:
+        """Two readings, the second from L2 as far as the open tiles fit there."""
+        threads = variant.number("warps") * 32
+        blocks = min(facts.threads_per_sm // threads, facts.blocks_per_sm)
+        tiles = row_shape.ceil_div(program.row_count, 32)
+        again = cost.streamed_bytes(program)
+        open_bytes = again / tiles * min(blocks * facts.sm_count, tiles) * 2
+        cached = min(1.0, facts.l2_bytes * 0.7 / open_bytes)
+        extra = again * (1 - cached) + again * cached * 0.25
+        inner_row = program.rows[-1].name if program.rows else ""
+        streamed = [load for load in program.loads if program.streamed(load)]
+        coalesced = all(load.stride(inner_row) == 1 for load in streamed)
+        busy = cost.busy_share(tiles, facts, blocks)
+        efficiency = 0.82 if coalesced else 0.2
+        return cost.pass_seconds(
+            program, facts, extra_reads=extra, efficiency=efficiency, busy=busy
+        )
+
+    def render(self, program: Program, variant: Variant, facts: DeviceFacts) -> str:
+        """The kernel text."""
+        warps = variant.number("warps")
+        code = RowCode(program, 1)
+        program, writer = code.program, code.writer
+        streamed = Streamed(code)
+        epilogue = streamed.define(team=False)
+        writer.constant("COLS", program.column_count, "elements of a row")
+        writer.constant("WARPS", warps, "of a block, sharing the columns of 32 rows")
+        index = code.index
+        wide = f"({index})" if index != "int" else ""
+        body = [
+            f"  __shared__ {streamed.type(s)} meet_{i + 1}[WARPS][32];"
+            for i, s in enumerate(code.statistics)
+        ]
+        body += [
+            "  const int lane = threadIdx.x % 32;",
+            "  const int warp = threadIdx.x / 32;",
+            f"  const {index} own_row = {wide}blockIdx.x * 32 + lane;",
+            "  // Every warp meets at the barriers: lanes past the end repeat the last row.",
+            "  const bool active = own_row < rows;",
+            f"  const {index} row = active ? own_row : rows - 1;",
+        ]
+        places, where = code.row_places("  ")
+        inner, columns = code.column_places("    ")
+        body += places
+        unroll = f"#pragma unroll {variant.number('unroll')}"
+        forward = "  for (int col = warp; col < COLS; col += WARPS) {"
+        for level in code.levels():
+            body += [
+                *streamed.accumulators(level, "  "),
+                unroll,
+                forward,
+                *inner,
+                *streamed.absorb(level, where | columns, "    "),
+                "  }",
+                *self._meet(streamed, level, code),
+            ]
+        body += code.row_value_lines(where, "  ")
+        if code.per_row:
+            body += ["  if (active && warp == 0) {", *code.per_row_lines(where, "    "), "  }"]
+        if epilogue is not None:
+            loop = forward
+            if variant.word("back") == "yes":
+                body.append("  // Backwards: what was read last is still in cache.")
+                last = "(COLS - 1 - warp) / WARPS * WARPS + warp"
+                loop = f"  for (int col = {last}; col >= 0; col -= WARPS) {{"
+            body += [
+                "  if (!active) return;",
+                unroll,
+                loop,
+                *inner,
+                *code.finish(epilogue, {}, where | columns, "    "),
+                "  }",
+            ]
+        tensors = writer.parameters(program.loads, program.stores)
+        count = rows(program)
+        writer.lines.append(
+            launch_line(
+                "tile_of_rows",
+                f"ceil_div({count}, 32)",
+                32 * warps,
+                [*(name for _, name in tensors), count],
+            )
+        )
+        head = wrapped(
+            'extern "C" __global__ void __launch_bounds__(WARPS * 32) tile_of_rows(',
+            [*(d for d, _ in tensors), f"const {index} rows"],
+            ") {",
+        )
+        writer.kernels.append("\n".join([head, *body, "}"]))
+        return writer.file(
+            "32 neighbouring rows per block: lanes run over rows, so that accesses coalesce "
+            "although a row's own elements lie apart; warps share the columns."
+        )
+
+    @staticmethod
+    def _meet(streamed: Streamed, level: Sequence[object], code: RowCode) -> list[str]:
+        """Merge the warps' accumulators lane by lane, in a fixed order."""
+        lines = []
+        for i, s in enumerate(code.statistics):
+            if s in level:
+                lines.append(f"  meet_{i + 1}[warp][lane] = {streamed.own(s)};")
+        lines.append("  __syncthreads();")
+        for i, s in enumerate(code.statistics):
+            if s not in level:
+                continue
+            total = f"all_{i + 1}"
+            lines += [
+                f"  {streamed.type(s)} {total} = meet_{i + 1}[0][lane];",
+                f"  for (int w = 1; w < WARPS; ++w) {total} = merge({total}, "
+                f"meet_{i + 1}[w][lane]);",
+                *streamed.names(s, total, "  "),
+            ]
+        return lines

@@ -1,0 +1,141 @@
+"""Row kernels that stream: one-pass statistics with accumulators, results in a second reading.
+
+Here are the pieces of a loop over columns; ideas differ in which columns a block walks and
+how accumulators meet.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from search_engine.playbook.emit import Element
+from search_engine.playbook.expression import Expression, Load, Result, Statistic
+from search_engine.playbook.rows import RowCode
+
+
+class Streamed:
+    """The text of streaming passes over ``code``'s rows."""
+
+    def __init__(self, code: RowCode) -> None:
+        self.code = code
+        self.bodies: dict[Statistic, Element | None] = {}
+
+    def define(self, *, team: bool = True) -> Element | None:
+        """Define accumulators and element functions; returns the epilogue's, if any.
+
+        ``team``: with merges over warps and blocks.
+        """
+        code = self.code
+        code.define_accumulators(team=team)
+        for statistic in code.statistics:
+            if not isinstance(statistic.body, Load):
+                self.bodies[statistic] = code.body_element(statistic, None)
+        return code.epilogue(None)
+
+    def accumulators(self, level: Sequence[Statistic], indent: str) -> list[str]:
+        """Declarations ``Moments own_1 = {0, 0, 0};``."""
+        return [
+            f"{indent}{self.type(s)} {self.own(s)} = {self.code.accumulator(s).identity};"
+            for s in level
+        ]
+
+    def type(self, statistic: Statistic) -> str:
+        """The accumulator's struct."""
+        return self.code.accumulator(statistic).type
+
+    def own(self, statistic: Statistic) -> str:
+        """The variable that a thread accumulates the statistic in."""
+        return f"own_{self.code.statistics.index(statistic) + 1}"
+
+    def partials(self, indent: str) -> list[str]:
+        """Shared arrays in which a block's warps meet, one per kind."""
+        types = dict.fromkeys(self.type(s) for s in self.code.statistics)
+        return [f"{indent}__shared__ {t} {self.partial(t)}[32];" for t in types]
+
+    def partial(self, kind: str) -> str:
+        """The shared array of a struct type."""
+        return f"partial_{kind.lower()}"
+
+    def absorb(
+        self, level: Sequence[Statistic], where: dict[str, str], indent: str
+    ) -> list[str]:
+        """Lines that load one pack of everything the level needs and add it."""
+        code = self.code
+        needed: dict[Load, None] = {}
+        for s in level:
+            body = self.bodies.get(s)
+            loads = [s.body] if body is None else body.leaves
+            needed.update((leaf, None) for leaf in loads if isinstance(leaf, Load))
+        lines, at = code.writer.load_packs(needed, where, indent)
+        size = "VEC" if code.vec > 1 else "1"
+        for s in level:
+            body, values = self.bodies.get(s), f"value_{code.statistics.index(s) + 1}"
+            known: dict[Expression, str] = {**at}
+            if body is None:
+                assert isinstance(s.body, Load)
+                text = known[s.body]
+            else:
+                known |= {n: code.name(n) for n in body.leaves if isinstance(n, Result)}
+                text = code.writer.call(body, known)
+            loop = "" if code.vec == 1 else "for (int k = 0; k < VEC; ++k) "
+            slot = "[0]" if code.vec == 1 else "[k]"
+            lines += [
+                f"{indent}{code.real.type} {values}[{size}];",
+                f"{indent}{loop}{values}{slot} = {text};",
+                f"{indent}add({self.own(s)}, {values});",
+            ]
+        return lines
+
+    def block_results(self, level: Sequence[Statistic], indent: str) -> list[str]:
+        """Lines that merge over the block and give the results their names."""
+        lines = []
+        for s in level:
+            total = f"all_{self.code.statistics.index(s) + 1}"
+            partial = self.partial(self.type(s))
+            merge = f"block_merge({self.own(s)}, {partial})"
+            lines.append(f"{indent}const {self.type(s)} {total} = {merge};")
+            lines += self.names(s, total, indent)
+        return lines
+
+    def names(self, statistic: Statistic, total: str, indent: str) -> list[str]:
+        """``const float mean = all_1.mean;`` for each part that is used."""
+        return [
+            f"{indent}const {self.code.real.type} {name} = {total}.{part};"
+            for part, name in self.code.result_names(statistic).items()
+        ]
+
+    def fields(self, statistic: Statistic) -> tuple[str, ...]:
+        """The struct's fields, in order, as they lie in scratch memory."""
+        return self.code.accumulator(statistic).fields
+
+    def scratch_width(self) -> int:
+        """Numbers that all statistics of a part of a row take in scratch memory."""
+        return sum(len(self.fields(s)) for s in self.code.statistics)
+
+    def write_partials(self, slot: str, indent: str) -> list[str]:
+        """Lines that store the merged accumulators ``all_n`` at ``parts[slot * width + f]``."""
+        lines, offset = [], 0
+        for s in self.code.statistics:
+            total = f"all_{self.code.statistics.index(s) + 1}"
+            for field in self.fields(s):
+                at = f"({slot}) * {self.scratch_width()}" + (f" + {offset}" if offset else "")
+                lines.append(f"{indent}parts[{at}] = {total}.{field};")
+                offset += 1
+        return lines
+
+    def read_partials(self, first: str, count: str, indent: str) -> list[str]:
+        """Lines that merge ``count`` parts from slot ``first`` on, into the result names."""
+        width = self.scratch_width()
+        lines = [
+            f"{indent}// Every block merges the row's parts itself, in the same fixed order.",
+            *self.accumulators(self.code.statistics, indent),
+            f"{indent}for (int part = threadIdx.x; part < {count}; part += THREADS) {{",
+            f"{indent}  const {self.code.real.type}* p = parts + ({first} + part) * {width};",
+        ]
+        offset = 0
+        for s in self.code.statistics:
+            items = ", ".join(f"p[{offset + i}]" for i in range(len(self.fields(s))))
+            offset += len(self.fields(s))
+            merge = f"merge({self.own(s)}, {self.type(s)}{{{items}}})"
+            lines.append(f"{indent}  {self.own(s)} = {merge};")
+        return [*lines, f"{indent}}}", *self.block_results(self.code.statistics, indent)]
