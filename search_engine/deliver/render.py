@@ -25,6 +25,7 @@ from search_engine.task import Task, TensorSpec
 from search_engine.verdict import Estimate, Measurement, Verdict
 
 _WIDTH = 96
+_INLINE = 64  # a longer sequence gets a line per item
 # C's integer and floating types by the names that kernels use for them.
 _C_NAMES = {
     **dict.fromkeys(("bool",), "bool"),
@@ -81,26 +82,26 @@ def render(
         path = names.file(".cubin.txt")
         files[path] = signed(path, carried)
     constants = {
-        "CLASS": repr(task.qualname),
-        "KERNEL_FILE": repr(f"{names.safe}.cu"),
-        "KERNEL_HASH": repr(digest("".join(files[names.file(".cu")].split()))),
-        "SOURCE_HASH": repr(observed.reached),
+        "CLASS": _plain(task.qualname),
+        "KERNEL_FILE": _plain(f"{names.safe}.cu"),
+        "KERNEL_HASH": _plain(digest("".join(files[names.file(".cu")].split()))),
+        "SOURCE_HASH": _plain(observed.reached),
         "NAMESPACE": "",
-        "GPU": repr(device if measurement is not None else facts.name),
-        "MEASURED": repr(measurement is not None),
-        "CUBIN_FILE": repr(f"{names.safe}.cubin.txt" if carried else ""),
-        "CUBIN_ARCH": repr(facts.arch if carried else ""),
-        "CUBIN_HASH": repr(digest("".join(carried.split())) if carried else ""),
+        "GPU": _plain(device if measurement is not None else facts.name),
+        "MEASURED": _plain(measurement is not None),
+        "CUBIN_FILE": _plain(f"{names.safe}.cubin.txt" if carried else ""),
+        "CUBIN_ARCH": _plain(facts.arch if carried else ""),
+        "CUBIN_HASH": _plain(digest("".join(carried.split())) if carried else ""),
         "TOLERANCE": _dictionary({t.name: _tolerance(t, verdict) for t in task.outputs}),
-        "MODE": repr(task.mode if mode_matters else None),
-        "OUTPUT_KIND": repr(observed.output_kind),
+        "MODE": _plain(task.mode if mode_matters else None),
+        "OUTPUT_KIND": _plain(observed.output_kind),
         "ARGUMENTS": _dictionary({**task.scalars, **observed.arguments}),
         "MODULES": _dictionary(observed.modules),
         "ATTRIBUTES": _dictionary(observed.attributes),
-        "ABSENT": _sequence([repr(name) for name in observed.absent]),
+        "ABSENT": _sequence([_plain(name) for name in observed.absent]),
         "CASES": _sequence([_case(task, kernel, plan)]),
     }
-    constants["NAMESPACE"] = repr(
+    constants["NAMESPACE"] = _plain(
         f"kernel_lsp_{digest(repr((task.module_name, task.qualname, constants)))}"
     )
     path = names.file(".py")
@@ -251,9 +252,9 @@ def _launch(launch: ResolvedLaunch, types: tuple[str, ...]) -> str:
             kind = types[position] if position < len(types) else ""
             arguments.append(_scalar(argument.value, kind, launch))
         else:
-            arguments.append(repr(argument.name))
+            arguments.append(_quoted(argument.name))
     fields = [
-        f"function={launch.function!r}",
+        f"function={_quoted(launch.function)}",
         f"grid={launch.grid!r}",
         f"block={launch.block!r}",
         f"shared={launch.shared}",
@@ -275,7 +276,7 @@ def _scalar(value: int | float | bool, kind: str, launch: ResolvedLaunch) -> str
         raise DeliveryError(f"{launch.function} takes {value!r} as {name}: it would lose digits.")
     elif name:
         value = int(value)
-    return f"({name or kind!r}, {_number(value)})"
+    return f"({_quoted(name or kind)}, {_number(value)})"
 
 
 def _number(value: int | float | bool) -> str:
@@ -290,16 +291,31 @@ def _call(name: str, fields: list[str]) -> str:
 
 
 def _dictionary(items: Mapping[str, object], *, raw: bool = False) -> str:
-    entries = [f"{key!r}: {value if raw else _plain(value)}" for key, value in items.items()]
+    entries = [f"{_quoted(key)}: {value if raw else _plain(value)}" for key, value in items.items()]
     return f"{{\n{_block(entries)}}}" if entries else "{}"
 
 
 def _plain(value: object) -> str:
-    return _number(value) if isinstance(value, float) else repr(value)
+    if isinstance(value, float):
+        return _number(value)
+    if isinstance(value, list | tuple):
+        items = ", ".join(_plain(item) for item in value)
+        comma = "," if isinstance(value, tuple) and len(value) == 1 else ""
+        return f"[{items}]" if isinstance(value, list) else f"({items}{comma})"
+    return _quoted(value) if isinstance(value, str) else repr(value)
+
+
+def _quoted(text: str) -> str:
+    """A string in double quotes where that needs no escapes."""
+    printed = repr(text)
+    return f'"{printed[1:-1]}"' if printed[0] == "'" and '"' not in text else printed
 
 
 def _sequence(items: list[str]) -> str:
-    return f"(\n{_block(items)})" if items else "()"
+    inline = ", ".join(items) + ("," if len(items) == 1 else "")
+    if len(inline) <= _INLINE and "\n" not in inline:
+        return f"({inline})"
+    return f"(\n{_block(items)})"
 
 
 def _block(items: list[str]) -> str:

@@ -74,31 +74,44 @@ def _bound(
     for name, value in binding.defaults.items():
         if name not in values:
             values[name] = value
-    leaves: dict[str, Any] = {}
-    for name, value in values.items():
-        _flatten(name, value, leaves)
     tensors = {}
-    for name, value in leaves.items():
+    others: dict[str, Any] = {}
+    for name, value in values.items():
         if isinstance(value, torch.Tensor):
             tensors[name] = value
-        elif name in ARGUMENTS:
+        elif isinstance(value, list | tuple | dict):
+            _flatten(name, value, tensors, others)
+        else:
+            others[name] = value
+    return tensors if _same_values(binding, others) else None
+
+
+def _same_values(binding: Binding, others: dict[str, Any]) -> bool:
+    """Whether arguments that are no tensors have the values that were verified."""
+    for name, value in others.items():
+        if name in ARGUMENTS:
             wanted = ARGUMENTS[name]
             if type(value) is not type(wanted) or value != wanted:
-                return None
+                return False
         elif name not in binding.defaults or value is not binding.defaults[name]:
-            return None
-    return tensors
+            return False
+    return True
 
 
-def _flatten(name: str, value: Any, leaves: dict[str, Any]) -> None:
+def _flatten(
+    name: str, value: Any, tensors: dict[str, torch.Tensor], others: dict[str, Any]
+) -> None:
+    """The items of a list or dict by name (``xs.0``, ``state.h``)."""
     if isinstance(value, list | tuple):
         for index, item in enumerate(value):
-            _flatten(f"{name}.{index}", item, leaves)
+            _flatten(f"{name}.{index}", item, tensors, others)
     elif isinstance(value, dict):
         for key, item in value.items():
-            _flatten(f"{name}.{key}", item, leaves)
+            _flatten(f"{name}.{key}", item, tensors, others)
+    elif isinstance(value, torch.Tensor):
+        tensors[name] = value
     else:
-        leaves[name] = value
+        others[name] = value
 
 
 def _tensor_kinds(inputs: dict[str, torch.Tensor]) -> str | None:
@@ -228,7 +241,9 @@ def _operands(
         module = modules.get(path)
         if module is None:
             return "weights"
-        tensor: Any = getattr(module, attribute, None)
+        tensor: Any = module._parameters.get(attribute)  # nn.Module's own look-up costs 1 µs
+        if tensor is None:
+            tensor = getattr(module, attribute, None)
         if type(tensor) not in _PLAIN_TENSORS:
             return "weights"
         dtype, shape, stride = case.weights[name]
