@@ -81,6 +81,18 @@ def test_errors_have_line_column_and_message(compiler):
     assert (second.line, second.column) == (4, 10)
 
 
+@pytest.mark.parametrize(
+    ("source", "advice"),
+    [
+        ('extern "C" __global__ void f(float* x) { x[0] = INFINITY; }', "CUDART_INF_F"),
+        ('extern "C" __global__ void f(uint32_t* x) { x[0] = 1; }', "unsigned int"),
+        ("#include <float.h>\n", "CUDA's own headers"),
+    ],
+)
+def test_what_nvrtc_lacks_comes_with_what_to_write_instead(compiler, source, advice):
+    assert advice in compile_one(compiler, source).findings[0].message
+
+
 def test_many_come_back_in_order(compiler):
     sources = [f'extern "C" __global__ void f{i}(int* x) {{ x[0] = {i}; }}' for i in range(8)]
     outcomes = compiler.compile(sources, ARCH)
