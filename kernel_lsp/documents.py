@@ -55,8 +55,17 @@ class View:
         start = module.name_column
         return lsp.Range(
             self.position(module.line, start),
-            self.position(module.line, start + len(module.name)),
+            self.position(module.line, start + module.name_width),
         )
+
+
+@frozen
+class Drawn:
+    """The lenses of an idle class as last sent, with what they depend on."""
+
+    module: ModuleClass  # kept, so that its id stays its own
+    line: str  # of the header: columns in the client's units depend on it
+    lenses: list[lsp.CodeLens]
 
 
 class Documents:

@@ -9,7 +9,7 @@ from lsprotocol import types as lsp
 from pygls.protocol import LanguageServerProtocol, lsp_method
 from pygls.workspace import TextDocument, Workspace
 
-from kernel_lsp.chunks import lines_of
+from search_engine.source import split_lines
 
 
 class Document(TextDocument):
@@ -19,26 +19,32 @@ class Document(TextDocument):
     behind one would be applied to the wrong line.
     """
 
-    _cut: tuple[str, tuple[str, ...]] | None = None
+    _cut: tuple[str, list[str]] | None = None
 
     @property
     def lines(self) -> Sequence[str]:
         """Lines with their ends, kept until the text changes."""
         source = self.source
         if self._cut is None or self._cut[0] is not source:
-            self._cut = (source, tuple(_with_ends(source)))
+            self._cut = (source, split_lines(source))
         return self._cut[1]
 
-
-def _with_ends(text: str) -> list[str]:
-    lines = []
-    position = 0
-    for line in lines_of(text):
-        end = position + len(line)
-        end += 2 if text.startswith("\r\n", end) else 1 if end < len(text) else 0
-        lines.append(text[position:end])
-        position = end
-    return lines if lines[-1] else lines[:-1]
+    def _apply_incremental_change(self, change: lsp.TextDocumentContentChangePartial) -> None:
+        """Put the changed lines between the others, which stay as they were cut."""
+        lines = list(self.lines)
+        where = self._position_codec.range_from_client_units(lines, change.range)
+        first, last = where.start.line, where.end.line
+        if change.range.start.line >= len(lines):
+            self._source = self.source + change.text
+            return
+        behind = lines[last][where.end.character :]
+        if change.range.end.line >= len(lines):
+            behind = ""
+        changed = lines[first][: where.start.character] + change.text + behind
+        lines[first : last + 1] = split_lines(changed)
+        self._source = "".join(lines)
+        # A lone carriage return may have met a line feed: then the lines are cut anew.
+        self._cut = None if "\r" in self._source else (self._source, lines)
 
 
 class PythonWorkspace(Workspace):

@@ -77,7 +77,7 @@ def _documents(server: KernelLanguageServer) -> None:
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_CLOSE)
     def closed(params: lsp.DidCloseTextDocumentParams) -> None:
-        session.documents.close(params.text_document.uri)
+        session.closed(params.text_document.uri)
 
 
 def _features(server: KernelLanguageServer) -> None:
@@ -117,6 +117,8 @@ def serve() -> None:
         stream=sys.stderr, level=os.environ.get("KERNEL_LSP_LOG", "WARNING").upper(),
         format="%(asctime)s %(levelname)s %(name)s: %(message)s",
     )  # fmt: skip
+    # The store's thread must not keep a request waiting for Python's usual 5 ms.
+    sys.setswitchinterval(0.0005)
     stdin, stdout = _own_streams()
     create_server().start_io(stdin, stdout)
 

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING, Any
 from lsprotocol import types as lsp
 
 from kernel_lsp.capabilities import Capabilities
-from kernel_lsp.documents import Documents, View
+from kernel_lsp.documents import Documents, Drawn, View
 from kernel_lsp.features.progress import SearchProgress
 from kernel_lsp.modules import ModuleClass
 from kernel_lsp.offers import offers
 from kernel_lsp.searches import Processes, Searches
 from kernel_lsp.settings import SECTION, ServerSettings, read_settings
-from kernel_lsp.state import Standing, headline, standing
+from kernel_lsp.state import Phase, Standing, headline, standing
 from kernel_lsp.storage import Storage
 from kernel_lsp.watcher import Watcher
 
@@ -40,6 +40,8 @@ class Session:
         self.capabilities = Capabilities()
         self.settings = ServerSettings()
         self.documents = Documents()
+        self.lenses: dict[str, dict[int, Drawn]] = {}  # of the last answer, by file and class
+        self.hovers: dict[str, tuple[Run, Phase, str]] = {}  # the last text by run
         self.ready = asyncio.Event()  # settings are read, the store may be looked at
         self._initial = ServerSettings()
         self._engine_factory = engine
@@ -147,6 +149,11 @@ class Session:
     def view(self, uri: str) -> View | None:
         """The current version of an open Python file."""
         return self.documents.view(self.server.workspace, uri)
+
+    def closed(self, uri: str) -> None:
+        """Forget a document that the editor closed."""
+        self.documents.close(uri)
+        self.lenses.pop(uri, None)
 
     def standing(self, view: View, module: ModuleClass) -> Standing:
         """Where a class of a view stands."""

@@ -29,7 +29,7 @@ def hover(session: Session, uri: str, position: lsp.Position) -> lsp.Hover | Non
         return None
     module, where = found
     here = session.standing(view, module)
-    text = _text(here)
+    text = _text(session, here)
     if not text:
         return None
     if session.capabilities.markdown:
@@ -37,7 +37,7 @@ def hover(session: Session, uri: str, position: lsp.Position) -> lsp.Hover | Non
     return lsp.Hover(lsp.MarkupContent(lsp.MarkupKind.PlainText, plain(text)), where)
 
 
-def _text(found: Standing) -> str:
+def _text(session: Session, found: Standing) -> str:
     run = found.run
     if run is None:
         return ""
@@ -45,7 +45,11 @@ def _text(found: Standing) -> str:
 
     if found.phase in ("accepted", "stale") and found.in_place is not None:
         run = found.in_place
-    return run_markdown(run, _STANDING.get(found.phase, ""))
+    known = session.hovers.get(run.id)
+    if known is None or known[0] is not run or known[1] != found.phase:
+        known = (run, found.phase, run_markdown(run, _STANDING.get(found.phase, "")))
+        session.hovers[run.id] = known
+    return known[2]
 
 
 def _under(view: View, position: lsp.Position) -> tuple[ModuleClass, lsp.Range] | None:
@@ -53,7 +57,7 @@ def _under(view: View, position: lsp.Position) -> tuple[ModuleClass, lsp.Range] 
     if module is None:
         return None
     if position.line == module.line:
-        line, start, length = module.line, module.name_column, len(module.name)
+        line, start, length = module.line, module.name_column, module.name_width
     elif position.line == module.forward_line:
         line, start, length = position.line, module.forward_column, len("forward")
     else:

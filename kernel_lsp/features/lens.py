@@ -6,7 +6,7 @@ from typing import Any
 
 from lsprotocol import types as lsp
 
-from kernel_lsp.documents import View
+from kernel_lsp.documents import Drawn, View
 from kernel_lsp.offers import SHOW_RUN, offers
 from kernel_lsp.session import Session
 from kernel_lsp.state import Standing, headline
@@ -19,7 +19,21 @@ def code_lenses(session: Session, uri: str) -> list[lsp.CodeLens]:
     view = session.view(uri)
     if view is None:
         return []
-    return [lens for found in session.standings(view) for lens in _of_class(view, found)]
+    known, kept = session.lenses.get(uri, {}), {}
+    lenses: list[lsp.CodeLens] = []
+    for found in session.standings(view):
+        if found.run is not None:
+            lenses += _of_class(view, found)
+            continue
+        # Most classes of a large file are idle and where they were a keystroke ago.
+        module, line = found.module, view.line(found.module.line)
+        drawn = known.get(id(module))
+        if drawn is None or drawn.line != line:
+            drawn = Drawn(module, line, _of_class(view, found))
+        kept[id(module)] = drawn
+        lenses += drawn.lenses
+    session.lenses[uri] = kept
+    return lenses
 
 
 def arguments(view: View, found: Standing) -> list[dict[str, Any]]:

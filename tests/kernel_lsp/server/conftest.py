@@ -231,6 +231,11 @@ class Editor:
 
 
 @pytest.fixture
+def capable() -> lsp.ClientCapabilities:
+    return full_capabilities()
+
+
+@pytest.fixture
 def data(tmp_path: Path) -> Path:
     folder = tmp_path / "data"
     folder.mkdir()
