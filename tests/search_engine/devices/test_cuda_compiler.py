@@ -85,7 +85,7 @@ def test_errors_have_line_column_and_message(compiler):
     ("source", "advice"),
     [
         ('extern "C" __global__ void f(float* x) { x[0] = INFINITY; }', "CUDART_INF_F"),
-        ('extern "C" __global__ void f(uint32_t* x) { x[0] = 1; }', "unsigned int"),
+        ('extern "C" __global__ void f(int* x) { uint32_t a = 1; x[0] = a; }', "unsigned int"),
         ("#include <float.h>\n", "CUDA's own headers"),
     ],
 )
