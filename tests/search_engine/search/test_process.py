@@ -148,13 +148,20 @@ def test_who_lost_the_lease_writes_nothing_more(path, monkeypatch):
     assert bench.closed
 
 
-def run_until_killed(path, run_id, log, seconds, kind):
+def lines_of(log):
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def run_until_killed(path, run_id, log, steps, delay, kind):
+    """A search that is killed ``delay`` seconds after so many more steps."""
+    goal = len(lines_of(log)) + steps
     child = subprocess.Popen([sys.executable, str(SCRIPT), str(path), run_id, str(log), kind])
-    try:
-        child.wait(seconds)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
+    while child.poll() is None:
+        if len(lines_of(log)) >= goal:
+            time.sleep(delay)
+            child.kill()
+            child.wait()
+        time.sleep(0.003)
     return child.returncode
 
 
@@ -174,15 +181,11 @@ def test_killed_at_any_moment_it_goes_on_without_doing_finished_work_again(
                 break
             # The dead search's lease has run out by the time of the next one.
             store._db.execute("UPDATE runs SET lease_until = 0")
-        marked = log.read_text().splitlines() if log.exists() else []
+        marked = len(lines_of(log))
         done = {k.source.split(" seconds")[0][3:] for k in before.kernels if k.finished}
-        code = run_until_killed(path, run_id, log, 0.45 + 0.5 * chance.random(), kind)
-        kills += code == -signal.SIGKILL
-        again = (
-            [line.split("|") for line in log.read_text().splitlines()[len(marked) :]]
-            if (log.exists())
-            else []
-        )
+        steps, delay = chance.randint(10, 45), 0.02 * chance.random()
+        kills += run_until_killed(path, run_id, log, steps, delay, kind) == -signal.SIGKILL
+        again = [line.split("|") for line in lines_of(log)[marked:]]
         judged = {name for what, name in again if what in ("verify", "measure", "estimate")}
         assert not judged & done
     with Store(path) as store:
