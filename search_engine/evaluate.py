@@ -6,29 +6,30 @@ same verdict as one from a search.
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections.abc import Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from attrs import evolve
 
-from search_engine.capture.call import output_kind
 from search_engine.capture.capture import capture
 from search_engine.capture.captured import Captured
 from search_engine.contract.errors import ContractError
 from search_engine.contract.kernel import Kernel
 from search_engine.contract.parse import parse
 from search_engine.contract.tune import fill
+from search_engine.deliver.check import check_delivery, delivered_module, observe_captured
 from search_engine.deliver.delivery import Delivery
-from search_engine.deliver.observed import Observed, observe
 from search_engine.deliver.render import render
 from search_engine.devices._base import Device, Program, Rejected
 from search_engine.devices.select import open_device
 from search_engine.errors import CaptureError
 from search_engine.hardware import DeviceFacts
-from search_engine.judgement import DeviceInfo, Judgement
+from search_engine.judgement import DeliveredTimes, DeliveryCheck, DeviceInfo, Judgement
 from search_engine.measure.measure import baseline, measure
+from search_engine.measure.module import measure_module
 from search_engine.proposers._base import Idea
 from search_engine.settings import SearchSettings
 from search_engine.task import CaptureRequest, Task
@@ -141,7 +142,7 @@ class Evaluator:
         return render(
             captured.task,
             program.kernel,
-            observed=self._observed(captured),
+            observed=observe_captured(captured),
             idea=idea,
             verdict=verdict,
             measurement=measurement,
@@ -150,13 +151,6 @@ class Evaluator:
             mode_matters=self._mode_matters(captured.task),
             cubin=self._device.binary(program),
         )
-
-    def _observed(self, captured: Captured) -> Observed:
-        call = captured.draw(0)
-        with torch.no_grad():
-            result = captured.module(*call.args, **call.kwargs)
-        texts = {captured.task.path: self._request.text}
-        return observe(captured.module, call, output_kind=output_kind(result), texts=texts)
 
     def _mode_matters(self, task: Task) -> bool:
         """Whether the module computes something else in its other mode."""
@@ -170,6 +164,35 @@ class Evaluator:
         except CaptureError:  # dropout draws random numbers, batch norm changes its buffers
             return True
         return task.graph is None or changed.task.graph != task.graph
+
+    def check_delivery(self, delivery: Delivery, measurement: Measurement | None) -> DeliveryCheck:
+        """Verify and time the delivered module, imported from a scratch folder.
+
+        ``measurement`` has the times of the bare kernel. Raises DeliveryError.
+        """
+        captured, device = self._captured, self._device
+        captured.restore()
+        verdict = check_delivery(captured, delivery, device, text=self._request.text)
+        if not verdict.accepted or not device.measures:
+            return DeliveryCheck(verdict)
+        captured.restore()
+        with delivered_module(captured, delivery, text=self._request.text) as (module, _):
+            return DeliveryCheck(verdict, self._times(captured, module, measurement))
+
+    def _times(
+        self, captured: Captured, module: torch.nn.Module, measurement: Measurement | None
+    ) -> DeliveredTimes:
+        """One call of each from Python, interleaved with what it replaces."""
+        call = captured.draw(secrets.randbits(31))
+        eager, delivered = measure_module(captured.module, module, call, self._device)
+        modes = {} if measurement is None else measurement.compiled
+        if not modes:
+            return DeliveredTimes(delivered, eager, None)
+        fastest = min(modes, key=lambda mode: modes[mode].median)
+        rival: Any = torch.compile(captured.module, mode=fastest, dynamic=False)
+        compiled, again = measure_module(rival, module, call, self._device)
+        slower = max(delivered, again, key=lambda sample: sample.median)
+        return DeliveredTimes(slower, eager, compiled)
 
     def close(self) -> None:
         """Give back the device."""

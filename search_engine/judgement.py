@@ -46,12 +46,12 @@ class DeliveredTimes:
 
 @frozen
 class DeliveryCheck:
-    """The delivered module, run from a scratch copy of the user's project.
+    """The delivered module, imported from a scratch folder.
 
-    ``times`` is None where the device gives none, and where findings came first.
+    ``times`` is None where the device gives none, and where the verdict is a rejection.
     """
 
-    findings: tuple[Finding, ...]
+    verdict: Verdict
     times: DeliveredTimes | None = None
 
 

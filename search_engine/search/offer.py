@@ -47,8 +47,8 @@ def faster(measurement: Measurement | None) -> bool:
 
 def _problem(checked: DeliveryCheck) -> str | None:
     """Why a delivery is not to be offered."""
-    if checked.findings:
-        return str(checked.findings[0])
+    if not checked.verdict.accepted:
+        return checked.verdict.reason
     times = checked.times
     if times is not None and not times.faster:
         compiled = "" if times.compiled is None else f", torch.compile {_ms(times.compiled)}"

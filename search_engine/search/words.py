@@ -8,6 +8,8 @@ from search_engine.verdict import Measurement
 
 def time_text(seconds: float) -> str:
     """Three significant digits: ``31.6 µs``, ``0.164 ms``, ``8.10 ms``, ``2.50 s``."""
+    if seconds < 1e-7:
+        return f"{_digits(seconds * 1e9)} ns"
     if seconds < 1e-4:
         return f"{_digits(seconds * 1e6)} µs"
     if seconds < 1:

@@ -38,8 +38,9 @@ class WorkerBench:
     def __init__(self, request: CaptureRequest, settings: SearchSettings) -> None:
         self._request = request
         self._settings = settings
-        self._made_from = {"request": request, "settings": settings}
-        self._worker = Worker("search_engine.evaluate:Evaluator", self._made_from)
+        self._worker = Worker(
+            "search_engine.evaluate:Evaluator", {"request": request, "settings": settings}
+        )
         self._device: DeviceInfo | None = None
 
     def capture(self) -> Task:
@@ -117,18 +118,15 @@ class WorkerBench:
         return delivery
 
     def check_delivery(self, delivery: Delivery, kernel: KernelRecord) -> DeliveryCheck:
-        """The delivered module from a scratch copy, in a worker of its own."""
-        worker = Worker("search_engine.delivered:DeliveryChecker", self._made_from)
+        """The delivered module, verified and timed."""
         try:
-            checked: DeliveryCheck = worker.call(
-                "check", delivery, kernel.source, kernel.verdict, kernel.measurement,
-                timeout=DELIVERY_SECONDS,
-            )  # fmt: skip
+            checked: DeliveryCheck = self._worker.call(
+                "check_delivery", delivery, kernel.measurement, timeout=DELIVERY_SECONDS
+            )
             return checked
         except WorkerDied as error:
-            return DeliveryCheck((lost(str(error), timed_out=error.timed_out),))
-        finally:
-            worker.close()
+            finding = lost(str(error), timed_out=error.timed_out)
+            return DeliveryCheck(Verdict(False, self.device().name, (finding,)))
 
     def close(self) -> None:
         """End the worker."""

@@ -176,11 +176,14 @@ class FakeBench:
     def check_delivery(self, delivery, kernel) -> DeliveryCheck:
         self._log("deliver", kernel.source)
         if "undeliverable" in kernel.source:
-            return DeliveryCheck((Finding("delivery", "it differs"),))
+            finding = Finding("delivery", "it differs")
+            return DeliveryCheck(Verdict(False, "fake", (finding,)))
         if not self.measures:
-            return DeliveryCheck(())
+            return DeliveryCheck(Verdict(True, "fake"))
         delivered = 1e-3 if "slow from Python" in kernel.source else self._seconds(kernel.source)
-        return DeliveryCheck((), DeliveredTimes(_sample(delivered), _sample(1e-3), _sample(2e-4)))
+        return DeliveryCheck(
+            Verdict(True, "fake"), DeliveredTimes(_sample(delivered), _sample(1e-3), _sample(2e-4))
+        )
 
     def close(self) -> None:
         self.closed = True
