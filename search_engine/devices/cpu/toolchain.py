@@ -59,6 +59,7 @@ class Toolchain:
             return (
                 *("-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0"),
                 *("-fno-tree-sra", "-fno-ipa-sra", "-fno-tree-vectorize"),
+                "-fno-optimize-sibling-calls",  # a jump into memcpy would hide the line
             )
         # clang's thread sanitizer leaves out the read of `y[i] += x`; coverage tracing does not.
         return ("-fsanitize-coverage=bb,trace-loads,trace-stores", "-fno-vectorize")

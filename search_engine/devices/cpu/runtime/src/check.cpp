@@ -228,11 +228,11 @@ static void check_cell(Cell& cell, uint8_t bytes, bool write, bool atomic, bool 
       (uint16_t)block->warps[thread_index / 32].clocks[thread_index & 31][thread_index & 31];
   Access mine = {now, (uint16_t)thread_index, clock, place_of(pc, line)};
   if (write) {
-    bool goes_on = cell.writer.interval == now && cell.writer.thread == thread_index &&
-                   cell.atomic == atomic;
+    bool goes_on = cell.writer.interval == now && cell.writer.thread == thread_index;
+    // A thread's plain write stays one, also under an atomic of its own.
+    cell.atomic = atomic && !(goes_on && cell.written && !cell.atomic);
     cell.written = goes_on ? cell.written | bytes : bytes;
     cell.writer = mine;
-    cell.atomic = atomic;
     if (cell.reader.interval != now) cell.read = 0, cell.two = 0;
     return;
   }
