@@ -11,6 +11,7 @@ from attrs import field, frozen
 from search_engine.deliver.reached import (
     attribute_names,
     home_of,
+    is_function,
     is_user_class,
     literal,
     reachable_fingerprint,
@@ -22,8 +23,13 @@ from search_engine.errors import DeliveryError
 class Arguments(Protocol):
     """A call's arguments, as ``capture`` draws them."""
 
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
+    @property
+    def args(self) -> tuple[Any, ...]:
+        """By position."""
+
+    @property
+    def kwargs(self) -> dict[str, Any]:
+        """By name."""
 
 
 @frozen
@@ -32,12 +38,14 @@ class Observed:
 
     ``modules`` maps submodule paths ("" is the module itself, parents first) to class
     names; ``attributes`` and ``arguments`` map dotted names to plain Python values that the
-    kernel may have been made for; ``absent`` are parameters and buffers that are None;
+    kernel may have been made for; ``functions`` are attributes that are code (``act``), which
+    ``reached`` covers; ``absent`` are parameters and buffers that are None;
     ``reached`` is the hash of all user code that ``forward`` reaches.
     """
 
     modules: dict[str, str]
     attributes: dict[str, Any]
+    functions: tuple[str, ...]
     absent: tuple[str, ...]
     reached: str
     arguments: dict[str, Any] = field(factory=dict)
@@ -61,14 +69,9 @@ def observe(
     kinds = [type(part) for part in parts.values()]
     home = home_of(kinds)
     roots = [kinds[0], *(kind for kind in kinds[1:] if is_user_class(kind, home))]
-    reached = reachable_fingerprint(roots, texts)
-    if reached is None:
-        raise DeliveryError(
-            f"The source of code that {kinds[0].__name__}.forward calls cannot be read: "
-            "a kernel for it could not tell when that code changes."
-        )
     used = attribute_names(roots, texts)
     attributes: dict[str, Any] = {}
+    functions: dict[str, Any] = {}
     absent: list[str] = []
     for path, part in parts.items():
         prefix = f"{path}." if path else ""
@@ -77,11 +80,20 @@ def observe(
             wanted = not name.startswith("_") if everything else name in used
             if wanted and name != "training" and _is_plain(value):
                 attributes[prefix + name] = value
+            elif wanted and is_function(value):
+                functions[prefix + name] = value
         for table in (part._parameters, part._buffers):
             absent += [prefix + name for name, value in table.items() if value is None]
+    reached = reachable_fingerprint(roots, tuple(functions.values()), texts)
+    if reached is None:
+        raise DeliveryError(
+            f"The source of code that {kinds[0].__name__}.forward calls cannot be read: "
+            "a kernel for it could not tell when that code changes."
+        )
     return Observed(
         modules={path: type_name(type(part), home) for path, part in parts.items()},
         attributes=attributes,
+        functions=tuple(functions),
         absent=tuple(absent),
         reached=reached,
         arguments={} if call is None else _plain_arguments(module, call),

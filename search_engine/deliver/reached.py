@@ -87,16 +87,28 @@ def literal(value: object) -> str | None:
     return f"{type(value).__name__}({','.join(texts)})"
 
 
+def is_function(value: object) -> bool:
+    """Whether an attribute of a module is code that ``forward`` may call (``self.act``)."""
+    return isinstance(
+        value,
+        types.FunctionType | types.BuiltinFunctionType | types.MethodType | functools.partial,
+    )
+
+
 def reachable_fingerprint(
-    roots: Sequence[type], texts: Mapping[str, str] | None = None
+    roots: Sequence[type],
+    functions: Sequence[Any] = (),
+    texts: Mapping[str, str] | None = None,
 ) -> str | None:
     """The hash over all that ``forward`` of the classes ``roots`` reaches in user code.
 
-    The first root is the class itself, the others are its submodules' classes. ``texts``
-    gives files' texts where they differ from the disk. None where a source cannot be read.
+    The first root is the class itself, the others are its submodules' classes;
+    ``functions`` are attributes of the module that are code. ``texts`` gives files' texts
+    where they differ from the disk. None where a source cannot be read.
     """
     try:
-        return digest("\n".join(sorted(_Reach(roots, texts or {}).parts)))
+        reach = _Reach(roots, texts or {}, functions)
+        return digest("\n".join(sorted(reach.parts)))
     except SourceMissing:
         return None
 
@@ -113,7 +125,9 @@ def attribute_names(roots: Sequence[type], texts: Mapping[str, str] | None = Non
 class _Reach:
     """A walk over functions, classes and constants until nothing new turns up."""
 
-    def __init__(self, roots: Sequence[type], texts: Mapping[str, str]) -> None:
+    def __init__(
+        self, roots: Sequence[type], texts: Mapping[str, str], functions: Sequence[Any] = ()
+    ) -> None:
         self.parts: set[str] = set()
         self.names: set[str] = set()
         self.dynamic = False
@@ -124,6 +138,8 @@ class _Reach:
         self._classes: list[type] = []
         for root in roots:
             self._add_class(root)
+        for position, function in enumerate(functions):
+            self._value(f"attribute {position}", function)
         self._until_nothing_new()
 
     def _add_class(self, kind: type) -> None:
@@ -158,6 +174,9 @@ class _Reach:
         if isinstance(value, type):
             self._class(key, value)
             return
+        if isinstance(value, functools.partial):
+            self.parts.add(f"{key} partial={literal(value.args)},{literal(value.keywords)}")
+            value = value.func
         value = inspect.unwrap(getattr(value, "__func__", value))
         text = literal(value)
         if isinstance(value, types.FunctionType):

@@ -98,7 +98,8 @@ def render(
         "ARGUMENTS": _dictionary({**task.scalars, **observed.arguments}),
         "MODULES": _dictionary(observed.modules),
         "ATTRIBUTES": _dictionary(observed.attributes),
-        "ABSENT": _sequence([_plain(name) for name in observed.absent]),
+        "FUNCTIONS": _sequence([_quoted(name) for name in observed.functions]),
+        "ABSENT": _sequence([_quoted(name) for name in observed.absent]),
         "CASES": _sequence([_case(task, kernel, plan)]),
     }
     constants["NAMESPACE"] = _plain(

@@ -14,6 +14,7 @@ from search_engine.deliver.template.verified import (
     ARGUMENTS,
     ATTRIBUTES,
     CASES,
+    FUNCTIONS,
     MODE,
     MODULES,
     SOURCE_HASH,
@@ -48,7 +49,9 @@ def accept(
     modules = _modules(module)
     if modules is None:
         return "modules"
-    reason = _recognised(binding.owner, tuple([type(item) for item in modules.values()]))
+    kinds = tuple([type(item) for item in modules.values()])
+    functions = tuple([getattr(modules[path], name, None) for _, path, name in _FUNCTIONS])
+    reason = _recognised(binding.owner, kinds, functions)
     if reason is None:
         reason = _module_state(module, modules)
     if reason is not None:
@@ -183,6 +186,7 @@ def _split(names: Sequence[str]) -> tuple[tuple[str, str, str], ...]:
 _TREE = tuple(_parts())
 _ROOT_CHILDREN = _children("")
 _ATTRIBUTES = tuple((*where, ATTRIBUTES[where[0]]) for where in _split(tuple(ATTRIBUTES)))
+_FUNCTIONS = _split(FUNCTIONS)
 _ABSENT = _split(ABSENT)
 _WEIGHTS = tuple(_split(tuple(case.weights)) for case in CASES)
 
@@ -261,19 +265,22 @@ def _operands(
     return index, operands
 
 
-_known: dict[tuple[type, tuple[type, ...]], str | None] = {}
+_known: dict[Any, str | None] = {}
 
 
 @torch.compiler.assume_constant_result
-def _recognised(owner: type, kinds: tuple[type, ...]) -> str | None:
-    """Whether these are the classes, and this the source, that were verified."""
-    key = (owner, kinds)
-    if key not in _known:
-        _known[key] = _recognise(owner, kinds)
-    return _known[key]
+def _recognised(owner: type, kinds: tuple[type, ...], functions: tuple[Any, ...]) -> str | None:
+    """Whether these are the classes and functions, and this the source, that were verified."""
+    key = (owner, kinds, functions)
+    try:
+        return _known[key]
+    except TypeError:  # something in place of a function that cannot be hashed
+        return "attributes"
+    except KeyError:
+        return _known.setdefault(key, _recognise(owner, kinds, functions))
 
 
-def _recognise(owner: type, kinds: tuple[type, ...]) -> str | None:
+def _recognise(owner: type, kinds: tuple[type, ...], functions: tuple[Any, ...]) -> str | None:
     if not _same_methods(owner, kinds[0]):
         return "modules"
     home = frozenset({owner.__module__.partition(".")[0]})
@@ -281,7 +288,7 @@ def _recognise(owner: type, kinds: tuple[type, ...]) -> str | None:
         if type_name(kind, home) != wanted:
             return "modules"
     roots = [owner, *(kind for kind in kinds[1:] if is_user_class(kind, home))]
-    return None if reachable_fingerprint(roots) == SOURCE_HASH else "source"
+    return None if reachable_fingerprint(roots, functions) == SOURCE_HASH else "source"
 
 
 def _same_methods(owner: type, kind: type) -> bool:

@@ -45,6 +45,7 @@ OUTPUT_KIND = "tensor"
 ARGUMENTS: dict[str, object] = {}
 MODULES = {"": "~.RowSum"}
 ATTRIBUTES: dict[str, object] = {}
+FUNCTIONS: tuple[str, ...] = ()
 ABSENT: tuple[str, ...] = ()
 CASES = (
     Case(

@@ -401,6 +401,47 @@ def test_changed_attributes(deliver):
     falls_back(found, found.user.Net(eps=1e-3).eval(), X, reason="attributes")
 
 
+ACTIVATED = """\
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+def mine(x):
+    return x + 0.0
+
+
+class Net(nn.Module):
+    def __init__(self, act={act}):
+        super().__init__()
+        self.norm = nn.LayerNorm(8)
+        self.act = act
+
+    def forward(self, x, scale: float = 1.0):
+        return (self.act(self.norm(x)) ** 2 + 1.0) * 3.0
+"""
+
+
+@pytest.mark.parametrize("act", ["torch.positive", "mine", "F.dropout"])
+def test_functions_as_attributes(deliver, act):
+    found = deliver(ACTIVATED.replace("{act}", act))
+    net = found.user.Net().eval()
+    net(X)
+    assert found.gpu.runs == 1
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    compiled(X)
+    assert found.gpu.runs == 2
+    falls_back(found, found.user.Net(torch.relu).eval(), X, match="source has changed")
+    falls_back(found, found.user.Net(lambda x: x).eval(), X, reason="source")
+
+
+def test_a_function_attribute_that_was_edited(deliver):
+    found = deliver(
+        ACTIVATED.replace("{act}", "mine"), change=lambda text: text.replace("x + 0.0", "x + 1.0")
+    )
+    falls_back(found, found.user.Net().eval(), X, match="source has changed")
+
+
 def test_absent_and_missing_weights(deliver):
     found = deliver()
     net = found.user.Net().eval()
