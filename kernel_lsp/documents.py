@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from attrs import field, frozen
@@ -9,7 +10,6 @@ from lsprotocol import types as lsp
 from pygls.uris import to_fs_path
 from pygls.workspace import PositionCodec, TextDocument, Workspace
 
-from kernel_lsp.chunks import lines_of
 from kernel_lsp.modules import FileModules, ModuleClass, ModuleFinder
 from kernel_lsp.searches import project_file
 
@@ -24,19 +24,12 @@ class View:
     version: int | None
     text: str
     modules: FileModules
+    lines: Sequence[str] = field(repr=False, eq=False)  # with their ends
     _codec: PositionCodec = field(repr=False, eq=False)
-    _lines: list[str] = field(init=False, repr=False, eq=False, factory=list)
-
-    @property
-    def lines(self) -> list[str]:
-        """The lines without their ends; at least one."""
-        if not self._lines:
-            self._lines.extend(lines_of(self.text))
-        return self._lines
 
     def line(self, number: int) -> str:
         """A line without its end, empty behind the last."""
-        return self.lines[number] if 0 <= number < len(self.lines) else ""
+        return self.lines[number].rstrip("\r\n") if 0 <= number < len(self.lines) else ""
 
     def column(self, position: lsp.Position) -> int:
         """A client's column in characters."""
@@ -112,7 +105,7 @@ class Documents:
         file, path = paths
         view = View(
             uri, file, path, document.version, text,
-            self._finder.find(text), document.position_codec,
+            self._finder.find(text), document.lines, document.position_codec,
         )  # fmt: skip
         self._views[uri] = view
         return view

@@ -9,37 +9,39 @@ from __future__ import annotations
 
 import re
 
-from kernel_lsp.chunks import lines_of
-from kernel_lsp.modules import FileModules, ModuleClass
+from kernel_lsp.documents import View
+from kernel_lsp.modules import ModuleClass
 
 _GET_INPUTS = re.compile(r"^(?:def[ \t]+get_inputs\b|get_inputs[ \t]*=)", re.MULTILINE)
 _MODEL = re.compile(r"^class[ \t]+Model\b", re.MULTILINE)
 
 
-def excerpt(text: str, modules: FileModules, module: ModuleClass) -> str:
+def excerpt(view: View, module: ModuleClass) -> str:
     """The part of a file that decides on the inputs of one class."""
-    outer = modules.get(module.qualname.partition(".")[0]) or module
-    lines = lines_of(text)
+    outer = view.modules.get(module.qualname.partition(".")[0])
+    if outer is None:  # nested in a class that is no module: rare enough for the whole file
+        return view.text
+    lines = view.lines
     start = outer.start
     while start > 0 and (lines[start - 1].lstrip().startswith("#") or not lines[start - 1].strip()):
         start -= 1
-    parts = ["\n".join(lines[start : outer.end])]
-    if _GET_INPUTS.search(text):
+    parts = ["".join(lines[start : outer.end])]
+    if _GET_INPUTS.search(view.text):
         parts.append("def get_inputs(): ...")
-    if outer.qualname != "Model" and _MODEL.search(text):
+    if outer.qualname != "Model" and _MODEL.search(view.text):
         parts.append("class Model: ...")
     return "\n".join(parts) + "\n"
 
 
-def inputs_known(text: str, modules: FileModules, module: ModuleClass) -> bool:
+def inputs_known(view: View, module: ModuleClass) -> bool:
     """Whether ``get_inputs()`` or a comment says what the class is run on."""
     from search_engine.capture.comment import inputs_known as known
 
-    return known(excerpt(text, modules, module), module.qualname)
+    return known(excerpt(view, module), module.qualname)
 
 
-def skeleton(text: str, modules: FileModules, module: ModuleClass) -> str | None:
+def skeleton(view: View, module: ModuleClass) -> str | None:
     """The comment line to insert above the class, None where the inputs are known."""
     from search_engine.capture.skeleton import skeleton as line
 
-    return line(excerpt(text, modules, module), module.qualname)
+    return line(excerpt(view, module), module.qualname)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
-from typing import Any, BinaryIO
+from typing import Any
 
 from lsprotocol import types as lsp
 from pygls.lsp.server import LanguageServer
@@ -16,6 +16,7 @@ from kernel_lsp.features import actions, hover, inlay, lens
 from kernel_lsp.offers import COMMANDS
 from kernel_lsp.protocol import Protocol
 from kernel_lsp.session import EngineFactory, Session
+from kernel_lsp.stdio import own_streams
 
 logger = logging.getLogger(__name__)
 
@@ -119,16 +120,5 @@ def serve() -> None:
     )  # fmt: skip
     # The store's thread must not keep a request waiting for Python's usual 5 ms.
     sys.setswitchinterval(0.0005)
-    stdin, stdout = _own_streams()
+    stdin, stdout = own_streams()
     create_server().start_io(stdin, stdout)
-
-
-def _own_streams() -> tuple[BinaryIO, BinaryIO]:
-    """The protocol's streams, out of reach of a stray ``print`` and of child processes."""
-    stdin = os.fdopen(os.dup(0), "rb")
-    stdout = os.fdopen(os.dup(1), "wb")
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.close(nothing)
-    os.dup2(2, 1)
-    return stdin, stdout

@@ -59,7 +59,7 @@ def _describe(session: Session, view: View, found: Standing) -> list[lsp.CodeAct
 
 def inputs_edit(view: View, module: ModuleClass) -> lsp.TextEdit | None:
     """The edit that inserts the comment, None where the inputs are known."""
-    line = skeleton(view.text, view.modules, module)
+    line = skeleton(view, module)
     if line is None:
         return None
     ending = "\r\n" if "\r\n" in view.text else "\n"

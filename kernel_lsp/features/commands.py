@@ -50,7 +50,7 @@ async def optimize(session: Session, arguments: Sequence[Any]) -> dict[str, Any]
     text = await asyncio.to_thread(_searchable, target)
     if module.fingerprint is None:
         raise CaptureError(f"{module.qualname} has a syntax error: mend it, then optimize.")
-    if not inputs_known(view.text, view.modules, module):
+    if not inputs_known(view, module):
         raise CaptureError(
             f"Nothing says what {module.qualname} is run on: the code action *Describe inputs for "
             "kernel-lsp* inserts a comment to fill in, or define get_inputs() in the file."

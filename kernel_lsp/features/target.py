@@ -94,8 +94,12 @@ async def _run(session: Session, view: View, standing: Standing, wanted: object)
 
 
 def text_edit(view: View, start: int, end: int, text: str) -> lsp.TextEdit:
-    """An edit of whole lines for the client, also behind the last line's missing end."""
+    """An edit of whole lines for the client; behind the last line is the end of its text."""
+    return lsp.TextEdit(lsp.Range(_line_start(view, start), _line_start(view, end)), text)
+
+
+def _line_start(view: View, line: int) -> lsp.Position:
     last = len(view.lines) - 1
-    first = lsp.Position(start, 0) if start <= last else view.position(last, len(view.line(last)))
-    behind = lsp.Position(end, 0) if end <= last else view.position(last, len(view.line(last)))
-    return lsp.TextEdit(lsp.Range(first, behind), text)
+    if line <= last or last < 0 or view.lines[last].endswith(("\n", "\r")):
+        return lsp.Position(line, 0)
+    return view.position(last, len(view.line(last)))
