@@ -27,9 +27,14 @@ def data_folder() -> Path:
     if override:
         return Path(override)
     folder = Path(platformdirs.user_data_dir("kernel-lsp"))
-    if file_system(folder) in _NETWORK:
+    if on_network(folder):
         return Path("/var/tmp") / f"kernel-lsp-{os.getuid()}"
     return folder
+
+
+def on_network(path: Path) -> bool:
+    """Whether ``path`` is or would be on a network file system."""
+    return file_system(path) in _NETWORK
 
 
 def file_system(path: Path) -> str:

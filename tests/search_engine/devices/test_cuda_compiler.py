@@ -12,7 +12,7 @@ import pytest
 
 pytest.importorskip("cuda.bindings.nvrtc")
 
-from search_engine.devices.cuda import confine
+from search_engine.devices.cuda import confine, headers
 from search_engine.devices.cuda.compiler import Compiled, Compiler, Failed, Helper, screen_includes
 from search_engine.errors import SetupError
 
@@ -181,7 +181,7 @@ def test_a_helper_that_dies_costs_one_kernel(compiler):
     compiler.compile([GOOD + "// alive"], ARCH)
     alive = [h for h in list(compiler._idle.queue) if h is not None]
     assert alive
-    source = "#include <mma.h>\n#include <cooperative_groups.h>\n" + GOOD
+    source = "#include <cuda_fp16.h>\n" + GOOD
     for helper in alive:
         os.kill(helper._process.pid, signal.SIGKILL)
         helper._process.wait()
@@ -225,6 +225,26 @@ def test_a_damaged_cache_entry_is_compiled_again(tmp_path):
     first.close()
     assert again.seconds > 0
     assert again.cubin == made.cubin
+
+
+@pytest.mark.parametrize("toolkit_version", ["13000", "12080"])
+def test_what_the_wheels_lack_comes_from_a_toolkit_of_the_same_version(
+    monkeypatch, tmp_path, toolkit_version
+):
+    wheel, toolkit = tmp_path / "wheel", tmp_path / "toolkit" / "include"
+    for folder, version in ((wheel, "13000"), (toolkit, toolkit_version)):
+        folder.mkdir(parents=True)
+        (folder / "cuda_runtime_api.h").write_text(f"#define CUDART_VERSION  {version}\n")
+    (toolkit / "crt").mkdir()
+    (toolkit / "crt/mma.h").write_text("")
+    (wheel / "cccl").mkdir()
+    found = {"cudart": str(wheel), "cccl": None}
+    monkeypatch.setattr("cuda.pathfinder.find_nvidia_header_directory", found.get)
+    monkeypatch.setattr(headers, "_toolkits", lambda: [tmp_path / "none", toolkit])
+    expected = [str(wheel), str(wheel / "cccl")]
+    if toolkit_version == "13000":
+        expected.append(str(toolkit))
+    assert list(headers.include_folders.__wrapped__()) == expected
 
 
 def test_the_server_side_of_the_package_needs_no_torch():
