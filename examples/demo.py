@@ -23,6 +23,7 @@ from lsprotocol import types as lsp
 from pygls.lsp.client import LanguageClient
 from rich.console import Console
 from rich.markdown import Markdown
+from rich.markup import escape
 from rich.syntax import Syntax
 
 HERE = Path(__file__).resolve().parent
@@ -92,17 +93,16 @@ class Editor:
 
     def show_progress(self, value: object) -> None:
         """Each report on a line of its own, repeats left out."""
-        if isinstance(value, lsp.WorkDoneProgressBegin):
-            out.print(f"[cyan]▸[/] {value.title}")
-        elif isinstance(value, lsp.WorkDoneProgressReport):
-            text = value.message or ""
-            if text != self.last_report:
-                self.last_report = text
-                share = "    " if value.percentage is None else f"{value.percentage:3d}%"
-                out.print(f"  [dim]{share}[/] {text}", markup=True)
-        elif isinstance(value, lsp.WorkDoneProgressEnd):
-            out.print(f"[cyan]■[/] {value.message or 'done'}")
+        fields = value if isinstance(value, dict) else vars(value)
+        text = fields.get("message") or ""
+        if fields["kind"] == "begin":
+            out.print(f"[cyan]▸[/] {fields['title']}")
+        elif fields["kind"] == "end":
+            out.print(f"[cyan]■[/] {text or 'done'}")
             self.job_ended.set()
+        elif text != self.last_report:
+            self.last_report = text
+            out.print(f"  [dim]{fields.get('percentage', 0):3d}%[/] {escape(text)}")
 
     async def start(self) -> None:
         await self.client.start_io(sys.executable, "-m", "kernel_lsp", "serve")
