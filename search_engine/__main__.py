@@ -92,7 +92,8 @@ def _verify(options: argparse.Namespace) -> tuple[Any, int]:
 def _doctor() -> tuple[Any, int]:
     from search_engine import doctor
 
-    return doctor.report(), 0
+    report = doctor.report()
+    return report, 0 if report.usable else 2
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from types import ModuleType
 
 import attrs
 import torch
@@ -28,16 +29,24 @@ from search_engine.task import ITEM_BYTES, CaptureRequest, Role, Scalar, Task, T
 _SEED = 0  # of the sample that shapes, flops and the graph are taken from
 
 
-def capture(request: CaptureRequest, facts: DeviceFacts, *, device: str = "cpu") -> Captured:
+def capture(
+    request: CaptureRequest,
+    facts: DeviceFacts,
+    *,
+    device: str = "cpu",
+    imported: ModuleType | None = None,
+) -> Captured:
     """Import the buffer, build the module on ``device``, run it once and describe the task.
 
-    ``facts`` is the GPU of the limit. Raises CaptureError, one sentence that names the
+    ``facts`` is the GPU of the limit; ``imported`` is the buffer as ``load`` imported it,
+    where the caller did that already. Raises CaptureError, one sentence that names the
     user's line where there is one: the file does not import, nothing gives inputs, shapes
     do not fit, forward changes its inputs or buffers, returns views of them or draws
     random numbers.
     """
     path = str(Path(request.path).absolute())
-    imported = load(path, request.text)
+    if imported is None:
+        imported = load(path, request.text)
     cls = choose(imported, request.text, path, request.qualname)
     with quiet():
         source = source_of(imported, request.text, path, cls)

@@ -49,5 +49,8 @@ class Bench(Protocol):
     def check_delivery(self, delivery: Delivery, kernel: KernelRecord) -> DeliveryCheck:
         """Import, run and time what would be delivered, as it would lie on disk."""
 
+    def reset(self) -> None:
+        """Give up the call that was interrupted; the next one starts afresh."""
+
     def close(self) -> None:
         """End the worker."""

@@ -67,7 +67,7 @@ def main(
             logger.info("run %s is at its end or in the hands of another process", run_id)
             return 0
         signals = _Signals()
-        with _Heartbeat(store.path, run_id, owner, signals), signals:
+        with signals, _Heartbeat(store.path, run_id, owner, signals):
             try:
                 _search(store, run, open_bench, open_proposers, signals)
             except LeaseLost:
@@ -85,8 +85,8 @@ def _search(
     bench = open_bench(run.request, run.settings)
     try:
         status, message = _ended(store, run, bench, open_proposers)
-        with signals.blocked():
-            store.finish(run.id, status, message)
+        signals.ignore()  # the end is written down whole
+        store.finish(run.id, status, message)
     finally:
         bench.close()
 
@@ -124,6 +124,7 @@ def _study(
     try:
         why = study.search()
     except Stopped:
+        bench.reset()
         why = "it was stopped"
     stopped = store.stop_requested(run.id) or why == "it was stopped"
     message = conclude(study, why)
@@ -144,7 +145,7 @@ class _Signals:
     def __init__(self) -> None:
         self.lease_lost = False
         self._previous: dict[int, object] = {}
-        self._blocked = False
+        self._ignored = False
 
     def __enter__(self) -> _Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -156,7 +157,7 @@ class _Signals:
             signal.signal(number, handler)  # type: ignore[arg-type]
 
     def _arrived(self, number: int, frame: FrameType | None) -> None:
-        if self._blocked:
+        if self._ignored:
             return
         if self.lease_lost:
             raise LeaseLost
@@ -166,19 +167,9 @@ class _Signals:
         """Interrupt the main thread, whatever it waits for."""
         os.kill(os.getpid(), signal.SIGTERM)
 
-    def blocked(self) -> _Signals._Blocked:
-        """While the end is written down nothing interrupts it."""
-        return self._Blocked(self)
-
-    class _Blocked:
-        def __init__(self, signals: _Signals) -> None:
-            self._signals = signals
-
-        def __enter__(self) -> None:
-            self._signals._blocked = True
-
-        def __exit__(self, *exc: object) -> None:
-            self._signals._blocked = False
+    def ignore(self) -> None:
+        """From now on nothing interrupts the main thread."""
+        self._ignored = True
 
 
 class _Heartbeat:

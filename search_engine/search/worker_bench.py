@@ -128,6 +128,10 @@ class WorkerBench:
             finding = lost(str(error), timed_out=error.timed_out)
             return DeliveryCheck(Verdict(False, self.device().name, (finding,)))
 
+    def reset(self) -> None:
+        """End the worker: a late answer would be taken for that to the next call."""
+        self._worker.close()
+
     def close(self) -> None:
         """End the worker."""
         self._worker.close()

@@ -185,6 +185,9 @@ class FakeBench:
             Verdict(True, "fake"), DeliveredTimes(_sample(delivered), _sample(1e-3), _sample(2e-4))
         )
 
+    def reset(self) -> None:
+        self._log("reset", "")
+
     def close(self) -> None:
         self.closed = True
 

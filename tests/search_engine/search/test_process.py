@@ -104,8 +104,11 @@ def test_sigterm_stops_and_offers_what_there_is(path):
     before = signal.getsignal(signal.SIGTERM)
     with Store(path) as store:
         run_id = start(store, rounds=5)
-        assert search(path, run_id, Terminated()) == 0
+        bench = Terminated()
+        assert search(path, run_id, bench) == 0
         run = store.run(run_id)
+    # The interrupted call's worker is not asked again.
+    assert [what for what, _ in bench.calls][-3:] == ["reset", "render", "deliver"]
     assert run.status == "stopped"
     assert run.message.startswith("Stopped. 0.100 ms, ×2.00 over torch.compile")
     assert run.decision == "pending"
