@@ -1,0 +1,161 @@
+"""Runs in words."""
+
+from __future__ import annotations
+
+import pytest
+from attrs import evolve
+
+from kernel_lsp import presentation as words
+from search_engine.deliver.delivery import Delivery
+from search_engine.proposers._base import Idea
+from search_engine.settings import SearchSettings
+from search_engine.store.records import IdeaRecord, KernelRecord, Run
+from search_engine.task import CaptureRequest
+from search_engine.verdict import (
+    Accuracy,
+    Baseline,
+    Estimate,
+    Finding,
+    Measurement,
+    Sample,
+    Verdict,
+)
+
+
+def sample(seconds: float) -> Sample:
+    return Sample(seconds, seconds, seconds, 50)
+
+
+MEASURED = Measurement(
+    "NVIDIA H200", sample(1.64e-4), sample(5.18e-3), {"default": sample(2.15e-4)}
+)
+ACCURATE = Verdict(
+    True, "NVIDIA H200", accuracy=(Accuracy("out", "normal", 2e-7, 3e-7, 1.9e-6, 3e-7, 7.6e-6),)
+)
+
+
+def kernel(number: int, idea: int, **known: object) -> KernelRecord:
+    blank = KernelRecord(number, idea, 0, "", "// source\n", (), None, None, None, 0.0, True)
+    return evolve(blank, **known)
+
+
+def idea(number: int, round_number: int, title: str, branched: bool = True) -> IdeaRecord:
+    content = Idea(title, "Because.", "parallelism and occupancy", 2.0)
+    return IdeaRecord(number, round_number, number, "playbook", content, branched)
+
+
+def run(**known: object) -> Run:
+    blank = Run(
+        id="r", path="/p/net.py", qualname="Net", fingerprint="f",
+        request=CaptureRequest("/p/net.py", "", "Net"), settings=SearchSettings(),
+        status="running", message="verifying", decision="none", round=2, created=0.0, updated=0.0,
+        stop_requested=False, task=None, baseline=None,
+        ideas=(idea(1, 1, "One warp per row"), idea(2, 1, "Split a row over many blocks"),
+               idea(3, 2, "Keep the row on chip", branched=False)),
+        kernels=(kernel(1, 1, verdict=ACCURATE, measurement=MEASURED),
+                 kernel(2, 2, verdict=Verdict(False, "cpu", (Finding("race", "two writers", 7),)))),
+        winner_id=None, delivery=None, alive=True,
+    )  # fmt: skip
+    return evolve(blank, **known)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (3.16e-5, "31.6 µs"), (9.999e-5, "100 µs"), (1.64e-4, "0.164 ms"), (8.1e-3, "8.10 ms"),
+        (0.25, "250 ms"), (2.5, "2.50 s"), (9e-7, "0.900 µs"),
+    ],
+)  # fmt: skip
+def test_times(seconds: float, text: str) -> None:
+    assert words.time_text(seconds) == text
+
+
+def test_speedups() -> None:
+    assert words.speedup_phrase(MEASURED) == "×1.31 over torch.compile, ×31.6 over eager"
+    assert words.headline_phrase(MEASURED) == "×1.31 over torch.compile"
+    alone = evolve(MEASURED, compiled={})
+    assert words.speedup_phrase(alone) == "×31.6 over eager (torch.compile failed)"
+    slow = evolve(MEASURED, compiled={"default": sample(1.0)})
+    assert words.headline_phrase(slow) == "×31.6 over eager"
+
+
+def test_the_running_phrase_and_progress() -> None:
+    assert words.status_sentence(run()) == "round 2/5 · best ×1.31 over torch.compile"
+    assert words.progress_message(run()) == (
+        "round 2/5 · 2/2 kernels · best ×1.31 over torch.compile · verifying"
+    )
+    assert words.status_sentence(run(round=0, message="importing")) == "importing"
+    assert words.status_sentence(run(stop_requested=True)) == "stopping"
+    assert words.progress_share(run()) == pytest.approx(1 / 5)
+    assert words.progress_share(run(round=0)) == 0
+
+
+def test_an_estimate_is_named_and_has_no_speedup() -> None:
+    estimate = Estimate("NVIDIA H200", 1.6e-4, "DRAM", {})
+    verified = kernel(1, 1, verdict=evolve(ACCURATE, device="cpu (SIMT)"), estimate=estimate)
+    found = run(kernels=(verified,), winner_id=1, status="finished", message="Verified.")
+    assert words.best_phrase(found) == "best estimate 0.160 ms (H200)"
+    text = words.run_markdown(found)
+    assert "0.160 ms (estimate, H200)" in text
+    assert "not measured, there was no GPU" in text.replace("\n", " ")
+    assert "over eager" not in text
+    assert "faster" not in text
+
+
+def test_headroom() -> None:
+    from search_engine.task import Task
+
+    task = Task(
+        "/p", "Net", "net", "f", "comment", "Net()", (), {}, "eval", "match", "h200", 1, 1, 1,
+        1.3e-4, "DRAM", None,
+    )  # fmt: skip
+    baseline = Baseline("NVIDIA H200", sample(8.1e-3), {})
+    assert words.headroom_phrase(run()) == ""
+    assert words.headroom_phrase(run(task=task)) == "limit 0.130 ms (H200)"
+    assert (
+        words.headroom_phrase(run(task=task, baseline=baseline))
+        == "eager 8.10 ms · limit 0.130 ms · headroom ×62.3"
+    )
+    assert words.limit_phrase(run(task=task), run().kernels[0]) == "79% of the limit"
+
+
+def test_rows_tell_every_idea() -> None:
+    first, second, third = words.idea_rows(run(winner_id=1))
+    assert first.winner
+    assert not second.winner
+    assert first.outcome.startswith("0.164 ms, ×1.31")
+    assert second.outcome == "rejected: race: two writers (line 7)"
+    assert third.outcome == "waiting"
+    (_, _, over) = words.idea_rows(run(status="stopped"))
+    assert over.outcome == "no kernel was made of it"
+
+
+def test_the_page_fits_80_columns_and_holds_no_foreign_markup() -> None:
+    delivery = Delivery(
+        "Net", "f", {}, "", "", "Evil [link](command:x) <b>", "A reason. " * 30, "×1.31"
+    )
+    titles = tuple(idea(n, 1, "A very long title " * 8 + "`code`") for n in (1, 2))
+    text = words.run_markdown(
+        run(ideas=titles, winner_id=1, delivery=delivery, status="finished", decision="pending")
+    )
+    assert max(map(len, text.splitlines())) <= 80
+    assert "[link]" not in text
+    assert "<b>" not in text.replace("\\<b\\>", "")
+    assert "`code`" not in text
+    assert "Verified on NVIDIA H200: error 2e-07 against fp64, bound 1.9e-06." in text
+    assert "Accept or Reject" in text
+
+
+@pytest.mark.parametrize(
+    ("known", "phrase"),
+    [
+        ({}, "0.164 ms, ×1.31 over torch.compile, ×31.6 over eager"),
+        ({"kernels": ()}, "nothing verified yet"),
+        ({"status": "failed"}, "failed"),
+        ({"status": "stopped"}, "stopped"),
+        ({"status": "finished"}, "nothing faster found"),
+        ({"status": "finished", "winner_id": 1}, f"0.164 ms, {words.speedup_phrase(MEASURED)}"),
+    ],
+)  # fmt: skip
+def test_results(known: dict, phrase: str) -> None:
+    assert words.result_phrase(run(**known)) == phrase
