@@ -33,6 +33,7 @@ from search_engine.data_folder import data_folder
 from search_engine.errors import KernelLspError, WorkerDied
 from search_engine.workers.environment import hidden_secrets, without_secrets
 from search_engine.workers.parent import die_with_parent
+from search_engine.workers.retire import retire, retired
 
 logger = logging.getLogger(__name__)
 
@@ -147,17 +148,18 @@ class Worker:
             if not self._pipe.poll(timeout):
                 self._kill()
                 raise WorkerDied(
-                    f"The worker took more than {timeout:g} s for {method!r} and was ended."
+                    f"The worker took more than {timeout:g} s for {method!r} and was ended.",
+                    timed_out=True,
                 )
             reply = self._pipe.recv()
         except (EOFError, OSError):
             raise self._death(method) from None
-        if isinstance(reply, _Failure):
-            error = reply.rebuild()
-            if isinstance(error, WorkerDied):  # a device's process is not to be used again
-                self._kill()
-            raise error
-        return reply
+        assert isinstance(reply, _Reply)
+        if reply.last:
+            self._kill()
+        if isinstance(reply.value, _Failure):
+            raise reply.value.rebuild()
+        return reply.value
 
     def _death(self, method: str) -> WorkerDied:
         code = None
@@ -241,13 +243,22 @@ class _Failure:
         if isinstance(error, KernelLspError):
             return cls(type(error), error.args, dict(vars(error)))
         last = "".join(traceback.format_exception_only(type(error), error)).strip()
-        return cls(WorkerDied, (f"The worker failed: {last}",), {})
+        retire(last)  # what the failure left behind is nobody's to build on
+        return cls(WorkerDied, (f"The worker failed: {last}",), {"timed_out": False})
 
     def rebuild(self) -> KernelLspError:
         error = self.kind.__new__(self.kind)
         error.args = self.args
         vars(error).update(self.state)
         return error
+
+
+@frozen
+class _Reply:
+    """A result or failure; ``last`` where the child is not to be used any more."""
+
+    value: Any
+    last: bool
 
 
 def _serve(pipe: Connection, factory: str, kwargs: dict[str, Any], log: str) -> None:
@@ -279,19 +290,15 @@ def _serve(pipe: Connection, factory: str, kwargs: dict[str, Any], log: str) -> 
         except BaseException as error:  # noqa: BLE001
             traceback.print_exc()
             sys.stderr.flush()
-            failure = _Failure.of(error)
-            _reply(pipe, failure)
-            if failure.kind is WorkerDied:
-                return  # what the failure left behind is nobody's to build on
-            continue
+            result = _Failure.of(error)
         _reply(pipe, result)
 
 
 def _reply(pipe: Connection, value: Any) -> None:
     try:
-        pipe.send(value)
+        pipe.send(_Reply(value, retired()))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        pipe.send(_Failure.of(error))
+        pipe.send(_Reply(_Failure.of(error), retired()))
 
 
 def _redirect(log: str) -> None:

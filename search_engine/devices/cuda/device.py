@@ -18,6 +18,7 @@ from search_engine.devices.cuda.prepared import Loaded, Prepared
 from search_engine.errors import SetupError, WorkerDied
 from search_engine.task import Task
 from search_engine.verdict import Finding
+from search_engine.workers.retire import retire
 
 _REMEMBERED_PLANS = 64
 
@@ -166,4 +167,5 @@ class CudaDevice(Device):
     def _dead(self, error: BaseException) -> WorkerDied:
         reason = str(error).strip().splitlines()[0]
         self._fault = f"The kernel faulted and took the CUDA context with it: {reason}."
+        retire(self._fault)
         return WorkerDied(self._fault)

@@ -69,8 +69,9 @@ def test_an_unexpected_error_is_one_line_here_and_a_traceback_in_the_log(worker)
 )
 def test_a_death_is_said_and_the_next_call_finds_a_fresh_child(worker, method, name):
     worker.call("add", 10, timeout=PATIENCE)
-    with pytest.raises(WorkerDied, match=name):
+    with pytest.raises(WorkerDied, match=name) as caught:
         worker.call(method, timeout=PATIENCE)
+    assert not caught.value.timed_out
     assert worker.pid is None
     assert worker.call("add", 1, timeout=PATIENCE) == 6
 
@@ -78,8 +79,9 @@ def test_a_death_is_said_and_the_next_call_finds_a_fresh_child(worker, method, n
 def test_a_hang_is_ended_with_all_that_it_started(worker):
     worker.call("add", 1, timeout=PATIENCE)
     child, grandchild = worker.pid, worker.call("spawn", timeout=PATIENCE)
-    with pytest.raises(WorkerDied, match=r"more than 0\.5 s for 'hang'"):
+    with pytest.raises(WorkerDied, match=r"more than 0\.5 s for 'hang'") as caught:
         worker.call("hang", timeout=0.5)
+    assert caught.value.timed_out
     wait_until(lambda: not running(child) and not running(grandchild))
     assert worker.call("add", 1, timeout=PATIENCE) == 6
 
@@ -159,6 +161,21 @@ def test_a_busy_child_dies_with_its_parent(tmp_path):
     parent.send_signal(signal.SIGKILL)
     parent.wait()
     wait_until(lambda: not running(child))
+
+
+def test_a_child_that_retires_is_replaced_though_its_call_returned(worker):
+    worker.call("add", 1, timeout=PATIENCE)
+    assert worker.call("fail_quietly", timeout=PATIENCE) == "a verdict"
+    assert worker.pid is None
+    assert worker.call("add", 1, timeout=PATIENCE) == 6
+
+
+def test_a_death_inside_the_childs_own_device_crosses_and_the_child_lives_on(worker):
+    worker.call("add", 1, timeout=PATIENCE)
+    with pytest.raises(WorkerDied, match="The runner hung") as caught:
+        worker.call("device_process_died", timeout=PATIENCE)
+    assert caught.value.timed_out
+    assert worker.call("add", 1, timeout=PATIENCE) == 7
 
 
 def test_results_that_do_not_pickle_are_told(worker):

@@ -10,7 +10,8 @@ import time
 from pathlib import Path
 
 from search_engine.contract.errors import ContractError
-from search_engine.errors import CaptureError
+from search_engine.errors import CaptureError, WorkerDied
+from search_engine.workers.retire import retire
 
 TORCH_BEFORE_US = "torch" in sys.modules
 
@@ -68,6 +69,13 @@ class Subject:
         print("shouted")
         print("shouted", file=sys.stderr)
         os.write(1, b"shouted\n")
+
+    def fail_quietly(self) -> str:
+        retire("the device is gone")
+        return "a verdict"
+
+    def device_process_died(self) -> None:
+        raise WorkerDied("The runner hung.", timed_out=True)
 
     def unpicklable(self):
         return lambda: None

@@ -1,0 +1,19 @@
+"""How code in a worker says that its process must not be used any more. Free of torch."""
+
+from __future__ import annotations
+
+_reasons: list[str] = []
+
+
+def retire(reason: str) -> None:
+    """Ask that this process be replaced after the call under way, whatever the call returns.
+
+    For what no exception can be trusted to tell: a caller may catch it and go on, and the
+    next candidate would pay. Outside a worker it does nothing.
+    """
+    _reasons.append(reason)
+
+
+def retired() -> bool:
+    """Whether somebody asked for it."""
+    return bool(_reasons)
