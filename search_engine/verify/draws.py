@@ -24,6 +24,9 @@ DISTRIBUTIONS = (
     "default", "mean1000", "normal", "x10", "wide", "tiny", "large", "ties", "shift", "uniform",
 )  # fmt: skip
 
+# Where one run takes seconds, what each of the others finds these find as well, most of the time.
+FEW = ("default", "mean1000", "wide", "large", "ties")
+
 # Errors are pooled over so many independent reductions at least: on four rows eager is
 # within a fifth of its usual error now and then, and an honest kernel five times over it
 # (benchmarks/accuracy_line.py). Rows far from zero depend on luck most.
@@ -43,11 +46,20 @@ class Plan:
     def seed_of(self, distribution: str, index: int) -> int:
         """The seed of one draw; different for each."""
         step = [name for name, _ in self.steps].index(distribution)
-        return (self.seed + (step * 64 + index) * 0x9E3779B97F4A7C15) % 2**62
+        return self._stream(step * 64 + index)
+
+    def special_seed(self, number: int) -> int:
+        """The seed of a run on special values; different from all of ``seed_of``."""
+        return self._stream(64 * 64 + number)
+
+    def _stream(self, number: int) -> int:
+        return (self.seed + number * 0x9E3779B97F4A7C15) % 2**62
 
 
-def plan(task: Task, seed: int | None) -> Plan:
+def plan(task: Task, seed: int | None, *, few: bool = False) -> Plan:
     """The draws for a task; ``seed`` None takes a secret one from the system.
+
+    ``few`` leaves out distributions that others nearly cover, for slow devices.
 
     Errors are pooled over the draws of a distribution: the fewer reductions a draw has, the
     more draws.
@@ -58,11 +70,13 @@ def plan(task: Task, seed: int | None) -> Plan:
     if seed is None:
         seed = int.from_bytes(os.urandom(8), "little") >> 2
     floating = any(t.dtype.startswith(("float", "bfloat")) for t in task.inputs)
-    names = DISTRIBUTIONS if floating else ("default", "uniform")
+    names: tuple[str, ...] = FEW if few else DISTRIBUTIONS
+    if not floating:
+        names = ("default", "uniform")
 
     def draws(name: str) -> int:
         most = _MOST_DRAWS if name in _LUCKY else _FEW_DRAWS
-        least = 2 if name in ("default", "normal") else 1
+        least = 2 if name in ("default", "normal") and not few else 1
         return max(least, min(wanted, most))
 
     steps = tuple((name, draws(name)) for name in names)

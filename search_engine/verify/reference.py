@@ -175,6 +175,8 @@ def unusable(answers: Answers) -> str | None:
         eager = answers.eager[name]
         if bool(eager.isnan().any()):
             return f"eager gives NaN in {name}"
+        if eager.numel() and not bool(torch.isfinite(eager).any()):
+            return f"eager gives no finite number in {name}"
         if not torch.equal(torch.isinf(eager), torch.isinf(exact)):
             return f"eager overflows in {name}"
     return None

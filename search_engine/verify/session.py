@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from weakref import WeakKeyDictionary
 
+import attrs
 from attrs import define, field
 
 from search_engine.capture.captured import Captured
 from search_engine.devices._base import Device
 from search_engine.task import Task
-from search_engine.verify.draws import Plan, plan
+from search_engine.verify.draws import FEW, Plan, plan
 from search_engine.verify.reference import Reference
 
 # On a device that executes kernels on the CPU: elements of the largest tensor, at most
-# (the checking build takes about 40 ns an access), and for all draws but the first.
+# (a barrier costs about 40 ns a thread), and for all draws but one.
 LARGEST = 2**24
 FURTHER = 2**18
 
@@ -23,7 +24,7 @@ class Session:
     """One module at the sizes that it is checked at.
 
     ``full`` is the task's own size, or the largest that the device can take; ``further``
-    may be smaller, for the draws behind the first.
+    may be smaller, for all draws but one.
     """
 
     full: Reference
@@ -67,13 +68,18 @@ def _open(captured: Captured, device: Device, seed: int | None) -> Session:
         elif _largest(captured.task) > LARGEST:
             notes.append("checked at full size: the leading dimension cannot be reduced")
         if further is not full:
-            notes.append(f"draws behind the first at a leading size of {further.leading}")
+            notes.append(f"all draws but one at a leading size of {further.leading}")
+    few = isolated and _largest(further.task) > FURTHER
+    if few:
+        notes.append(f"only on {', '.join(FEW)} inputs: the module is large for this device")
+    # Errors grow with the reduction: the plan counts those of a draw at the size it is made at.
+    steps = attrs.evolve(captured.task, tensors=further.task.tensors)
     first = Reference(full, keep=isolated)
     return Session(
         full=first,
         further=first if further is full else Reference(further, keep=isolated),
         isolated=isolated,
-        fixed_plan=plan(captured.task, seed) if isolated else None,
+        fixed_plan=plan(steps, seed, few=few) if isolated else None,
         notes=notes,
     )
 

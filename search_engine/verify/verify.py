@@ -14,6 +14,8 @@ import torch
 
 from search_engine.capture.call import Call
 from search_engine.capture.captured import Captured
+from search_engine.contract.errors import ContractError
+from search_engine.contract.resolve import resolve
 from search_engine.devices._base import Device, Execution, Program
 from search_engine.errors import WorkerDied
 from search_engine.verdict import Accuracy, Finding, Verdict
@@ -90,13 +92,22 @@ class _Check:
         return tuple(dict.fromkeys([*found, *self._nulls.notes()]))
 
     def run(self) -> Finding | None:
-        """The finding that ends it, None where the kernel passes."""
+        """The finding that ends it, None where the kernel passes.
+
+        Small before large: most wrong kernels never see the full size.
+        """
+        session = self._session
+        small = session.further is not session.full
         try:
-            judged = 0
-            for number, (distribution, count) in enumerate(self._plan.steps):
-                judged += self._step(distribution, count, first=number == 0)
-            self._special()
-            self._denormals()
+            try:
+                judged = self._all(session.further)
+            except _Rejection:
+                if not small or not self._made_for_one_size():
+                    raise
+                small, self._runs, self.accuracy = False, 0, []
+                judged = self._all(session.full)
+            if small:
+                judged |= self._judge(session.full, self._plan.steps[0][0], 1)
         except _Rejection as rejection:
             return rejection.finding
         if not judged:
@@ -106,21 +117,24 @@ class _Check:
             )
         return None
 
-    # --- distributions ----------------------------------------------------------------
-
-    def _step(self, distribution: str, count: int, *, first: bool) -> bool:
-        """Check one distribution; False where it was dropped. Raises _Rejection."""
-        session = self._session
-        if first or session.further is session.full:
-            draws = count if session.further is session.full else 1
-            return self._judge(session.full, distribution, draws)
-        accuracy = len(self.accuracy)
+    def _made_for_one_size(self) -> bool:
+        """Whether the launches are the same at the smaller size: a kernel may have it built in."""
+        kernel, facts, session = self._program.kernel, self._device.facts, self._session
+        tasks = (session.full.captured.task, session.further.captured.task)
         try:
-            return self._judge(session.further, distribution, count)
-        except _Rejection:
-            # The kernel may be made for the full size alone, which is allowed.
-            del self.accuracy[accuracy:]
-            return self._judge(session.full, distribution, 1)
+            full, further = (resolve(kernel, task, facts) for task in tasks)
+        except ContractError:
+            return True
+        return full == further
+
+    def _all(self, reference: Reference) -> bool:
+        """Every check at one size; False where no distribution could be judged."""
+        judged = [self._judge(reference, name, count) for name, count in self._plan.steps]
+        self._special(reference)
+        self._denormals(reference)
+        return any(judged)
+
+    # --- distributions ----------------------------------------------------------------
 
     def _judge(self, reference: Reference, distribution: str, count: int) -> bool:
         seeds = [self._plan.seed_of(distribution, index) for index in range(count)]
@@ -198,21 +212,15 @@ class _Check:
 
     # --- special values ---------------------------------------------------------------
 
-    def _special(self) -> None:
+    def _special(self, reference: Reference) -> None:
         """NaN and infinities in the inputs come out where eager has them."""
-        session = self._session
-        for number, (name, value) in enumerate(special.SPECIALS.items()):
-            what, seed = f"inputs with {name} in a few places", self._plan.seed + number
-            if session.further is not session.full:
-                try:
-                    self._planted(session.further, seed, value, what)
-                    continue
-                except _Rejection:
-                    pass  # made for the full size alone, perhaps
-            self._planted(session.full, seed, value, what)
+        for number, (what, values) in enumerate(special.plantings(reference.captured.task)):
+            self._planted(reference, self._plan.special_seed(number), values, what)
 
-    def _planted(self, reference: Reference, seed: int, value: float, what: str) -> None:
-        call = special.planted(reference.captured, seed, value)
+    def _planted(
+        self, reference: Reference, seed: int, values: tuple[float, ...], what: str
+    ) -> None:
+        call = special.planted(reference.captured, seed, values)
         reference.captured.randomise(seed)
         outputs = self._execute(reference, self._tensors(reference, call))
         try:
@@ -221,12 +229,11 @@ class _Check:
             return
         self._plain(outputs, answers, what)
 
-    def _denormals(self) -> None:
+    def _denormals(self, reference: Reference) -> None:
         """Denormals that become zero are said, not rejected: ``-ftz`` is a choice."""
-        reference = self._session.further
         if not any(t.dtype == "float32" for t in reference.captured.task.inputs):
             return
-        call = special.denormal(reference.captured, self._plan.seed)
+        call = special.denormal(reference.captured, self._plan.special_seed(63))
         try:
             outputs = self._execute(reference, self._tensors(reference, call))
             eager = reference.evaluate(call).eager
