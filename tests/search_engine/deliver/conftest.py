@@ -3,12 +3,12 @@
 import contextlib
 import importlib
 import sys
-import textwrap
 import uuid
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 from typing import Any
 
+import attrs
 import pytest
 import torch
 from attrs import define, field, frozen
@@ -175,6 +175,7 @@ class Delivered:
     kernel: ModuleType  # the delivered Python file
     gpu: FakeGpu
     original: type  # the class as written
+    runs: list[bool] = field(factory=list)  # what launches gave, for tests on a real GPU
 
 
 @pytest.fixture
@@ -194,6 +195,8 @@ def deliver(tmp_path, monkeypatch):
         mode: str = "eval",
         verdict: Verdict = VERDICT,
         change=lambda text: text,
+        device: str = "NVIDIA H200",
+        cubin: bytes | None = None,
     ) -> Delivered:
         stem = f"net_{uuid.uuid4().hex[:8]}"
         made.append(stem)
@@ -210,10 +213,11 @@ def deliver(tmp_path, monkeypatch):
             observed=observe(module, call),
             idea=IDEA,
             verdict=verdict,
-            measurement=MEASUREMENT if measured else None,
+            measurement=attrs.evolve(MEASUREMENT, device=device) if measured else None,
             estimate=None if measured else ESTIMATE,
             facts=H200,
             mode_matters=mode_matters,
+            cubin=cubin,
         )
         files.write(tmp_path, delivery)
         path.write_text(change(edit.apply(text, edit.insert(text, delivery))), "utf-8")
@@ -235,6 +239,7 @@ def deliver(tmp_path, monkeypatch):
     torch._dynamo.reset()
 
 
-@pytest.fixture
-def dedent():
-    return textwrap.dedent
+@pytest.fixture(scope="session")
+def kit():
+    """This file's names, for tests that build deliveries themselves."""
+    return SimpleNamespace(**globals())

@@ -577,6 +577,14 @@ def test_importing_needs_neither_cuda_core_nor_a_gpu(deliver, monkeypatch):
         user.Net().eval()(X)
 
 
+@pytest.mark.parametrize("header", ["", "#include <cooperative_groups.h>\n"])
+def test_nvrtc_with_the_headers_that_wheels_bring(deliver, kit, header):
+    pytest.importorskip("cuda.bindings.nvrtc")
+    found = deliver(kernel=kit.KERNEL.replace("extern", f"{header}extern", 1))
+    code = found.kernel._object_code("90")  # needs no GPU
+    assert b"normalize" in bytes(code.code)
+
+
 # --- torch.compile --------------------------------------------------------------------
 
 
