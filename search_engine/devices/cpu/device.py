@@ -18,6 +18,7 @@ from search_engine.data_folder import data_folder
 from search_engine.devices._base import Device, Execution, Program, Rejected
 from search_engine.devices.arena import Arena, lay_out
 from search_engine.devices.cpu.build import Build, Builder
+from search_engine.devices.cpu.estimate import estimate, read_counts, sample_of
 from search_engine.devices.cpu.job import (
     Limits,
     Mode,
@@ -58,7 +59,6 @@ UNGUARDED = (
 class _Handle:
     build: Build
     passed: bool = False  # the checking build ran without a finding
-    memory: dict[str, float] | None = None
 
 
 class CpuDevice(Device):
@@ -248,8 +248,35 @@ class CpuDevice(Device):
     # --- the estimate ---------------------------------------------------------------------------
 
     def estimate(self, program: Program, task: Task) -> Estimate | None:
-        """See ``search_engine.devices.cpu.estimate``."""
-        return None
+        """The modelled time on ``target`` at the task's sizes, by counting sampled blocks.
+
+        None where the kernel does not resolve for the target, cannot run on inputs of
+        zeros, or takes longer than the timeout.
+        """
+        handle: _Handle = program.handle
+        self._require_guard(program.kernel)
+        try:
+            plan = resolve(program.kernel, task, self.target)
+        except ContractError:
+            return None
+        module = handle.build.hooked
+        layout = lay_out(task, plan)
+        samples = [sample_of(launch, module.static_shared, self.target) for launch in plan.launches]
+        fd = os.open(module.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            size = Arena.size_of(layout)
+            job = write_job(
+                "count", module, fd, plan, layout, lambda name: layout.buffer(name).start,
+                (None, size), self._limits(size, most_threads(plan, samples), module.span),
+                samples,
+            )  # fmt: skip
+            ending = run(self._builder.runner(), job, (fd,), self.timeout)
+        finally:
+            os.close(fd)
+        if not ending.complete:
+            return None
+        counts = read_counts(ending.lines)
+        return estimate(task, plan, layout, counts, module.static_shared, self.target)
 
     def close(self) -> None:
         """Give the shared memory back."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, TypeAlias
 
 from attrs import frozen
@@ -30,6 +30,14 @@ class Limits:
     address_space: int  # bytes
     cpu_seconds: int
     guarded: bool
+
+
+@frozen
+class Sample:
+    """What the counting run does of a launch: its blocks by index, and each one's share of L1."""
+
+    blocks: tuple[int, ...]
+    l1_bytes: int
 
 
 def signature_findings(module: Module, plan: Plan) -> list[Finding]:
@@ -102,12 +110,15 @@ def _float32(value: float) -> bytes:
         return struct.pack("<f", math.copysign(math.inf, value))
 
 
-def most_threads(plan: Plan) -> int:
+def most_threads(plan: Plan, samples: Sequence[Sample] | None = None) -> int:
     """How many fibers must be alive at once."""
-    return max(
-        math.prod(launch.block) * (math.prod(launch.grid) if launch.cooperative else 1)
-        for launch in plan.launches
-    )
+    most = 1
+    for index, launch in enumerate(plan.launches):
+        blocks = math.prod(launch.grid) if launch.cooperative else 1
+        if samples and launch.cooperative and samples[index].blocks:
+            blocks = len(samples[index].blocks)
+        most = max(most, blocks * math.prod(launch.block))
+    return most
 
 
 def write_job(
@@ -119,17 +130,18 @@ def write_job(
     place: Callable[[str], int],
     arena: tuple[int | None, int],
     limits: Limits,
-    sampled: Mapping[int, Sequence[int]] | None = None,
+    samples: Sequence[Sample] | None = None,
 ) -> str:
     """The runner's input. ``place`` gives a buffer's offset in the arena of ``arena[1]`` bytes;
-    ``arena[0]`` is its file, None for memory private to the runner. ``sampled`` maps a
-    launch's index to the blocks to run, all where it has none.
+    ``arena[0]`` is its file, None for memory private to the runner. ``samples`` are the
+    blocks to count, one for each launch; without it all blocks run.
     """
     written = [(place(b.name), b.nbytes) for b in layout.buffers if b.role != "input"]
     begin = min((start for start, _ in written), default=0)
     end = max((start + size for start, size in written), default=0)
     fd, size = arena
-    threads = most_threads(plan) if sampled is None else 65536
+    sampled = samples or [Sample((), 0)] * len(plan.launches)
+    threads = most_threads(plan, sampled)
     words = [
         f"mode {mode}",
         f"arena {0 if fd is None else fd + 1} {size} {begin} {end}",
@@ -139,9 +151,8 @@ def write_job(
         *(f"variable {v.begin} {v.end} {int(v.shared)}" for v in module.variables),
         f"launches {len(plan.launches)}",
     ]
-    for index, launch in enumerate(plan.launches):
-        blocks = () if sampled is None else sampled.get(index, ())
-        words.append(_launch(launch, module.signatures[launch.function], layout, place, blocks))
+    for launch, sample in zip(plan.launches, sampled, strict=True):
+        words.append(_launch(launch, module.signatures[launch.function], layout, place, sample))
     return "\n".join([*words, ""])
 
 
@@ -150,7 +161,7 @@ def _launch(
     parameters: Sequence[Parameter],
     layout: Layout,
     place: Callable[[str], int],
-    blocks: Sequence[int],
+    sample: Sample,
 ) -> str:
     words = ["launch", launch.function, *map(str, launch.grid), *map(str, launch.block)]
     words += [str(launch.shared), str(int(launch.cooperative)), str(len(launch.arguments))]
@@ -167,7 +178,8 @@ def _launch(
     for buffer in buffers:
         start = place(buffer.name)
         words += [str(start), str(start + buffer.nbytes), str(int(buffer.role != "input"))]
-    return " ".join([*words, str(len(blocks)), *map(str, blocks)])
+    counting = (sample.l1_bytes, len(sample.blocks), *sample.blocks)
+    return " ".join([*words, *map(str, counting)])
 
 
 def read_findings(

@@ -106,6 +106,7 @@ PlannedLaunch read_launch() {
     p.buffers[i].end = number();
     p.buffers[i].writable = number() != 0;
   }
+  l.l1_bytes = (uint32_t)number();
   uint64_t sampled = number();
   l.block_count = sampled ? sampled : l.grid.count();
   if (sampled) {

@@ -36,6 +36,7 @@ struct Launch {
   size_t buffer_count;
   const uint64_t* blocks;  // indices of the blocks to run, null for all (count mode)
   uint64_t block_count;
+  uint32_t l1_bytes;  // count mode: a block's share of L1
 };
 
 enum ThreadState : uint8_t { READY, AT_COLLECTIVE, AT_CONVERGENCE, AT_BARRIER, AT_GRID, DONE };
@@ -105,10 +106,12 @@ void count_start();
 void count_launch_begin();
 void count_launch_end();
 void count_block_begin();
+void count_block_end();
 void count_access(uintptr_t address, uint32_t size, bool write, bool atomic, uintptr_t pc);
 void count_collective(uint32_t lanes);
 void count_warp_replay(Warp& warp, uint32_t first_thread);
 void count_barrier();
+bool count_enough();  // the launch has been counted long enough
 
 // --- report.cpp ---
 // `pc` is in the module (0: unknown), `line` in the source (0: take pc's). The place is the

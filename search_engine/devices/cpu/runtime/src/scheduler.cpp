@@ -445,7 +445,11 @@ static void run_independent(uint32_t threads) {
     poison_shared();
     begin_slice(true);
     run_block();
+    if (mode != Mode::count) continue;
+    count_block_end();
+    if (count_enough()) break;
   }
+  block = nullptr;
   munmap(b, bytes);
 }
 
@@ -471,7 +475,9 @@ static void run_cooperative(uint32_t threads) {
       if (first_time) poison_shared();
       else restore_shared(b->saved_shared);
       begin_slice(first_time);
-      if (run_block()) {
+      bool has_ended = run_block();
+      if (mode == Mode::count) count_block_end();
+      if (has_ended) {
         ++ended;
       } else {
         line = b->threads[0].line;
@@ -489,6 +495,7 @@ static void run_cooperative(uint32_t threads) {
     alive = waiting;
     if (mode == Mode::check && waiting) check_launch_begin();
   }
+  block = nullptr;
   munmap(memory, bytes);
   munmap(saved, copies);
 }
