@@ -137,6 +137,11 @@ class CudaDevice(Device):
             )
             return Execution(self._unwritten(task), (Finding("memory", message),))
 
+    def binary(self, program: Program) -> bytes | None:
+        """The cubin, as NVRTC made it."""
+        loaded: Loaded = program.handle
+        return loaded.built.compiled.cubin
+
     def close(self) -> None:
         """End the compile helpers."""
         self._compiler.close()

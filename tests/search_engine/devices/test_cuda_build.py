@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,7 @@ from search_engine.contract.kernel import Number, Pointer, ResolvedLaunch
 from search_engine.contract.parse import parse
 from search_engine.devices._base import Rejected
 from search_engine.devices.cuda.build import Built, build
-from search_engine.devices.cuda.compiler import Compiler
+from search_engine.devices.cuda.compiler import Compiled, Compiler
 from search_engine.devices.cuda.signature import parameters_of
 from search_engine.errors import SetupError
 from search_engine.hardware import H200
@@ -173,3 +174,15 @@ def test_tune_lines_are_filled_with_their_first_value(compiler):
     )
     assert isinstance(built, Built), built
     assert built.builds()[0].shared_bytes == 64
+
+
+def test_the_kernels_of_the_device_suite_compile_for_a_gpu_that_is_not_here(compiler):
+    files = sorted((Path(__file__).parent / "kernels").glob("*.cu"))
+    outcomes = compiler.compile([file.read_text() for file in files], H200.arch)
+    wrong = {
+        file.name: getattr(outcome, "findings", None) or outcome.globals
+        for file, outcome in zip(files, outcomes, strict=True)
+        if not isinstance(outcome, Compiled) or outcome.globals
+    }
+    assert files
+    assert not wrong

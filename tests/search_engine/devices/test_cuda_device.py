@@ -121,6 +121,13 @@ def test_every_kind_of_launch_gives_the_right_answer(device, source, offset):
     assert all(info.registers > 0 for info in program.builds)
 
 
+def test_the_binary_is_the_cubin_of_this_gpu(device):
+    program = compile_one(device, DOUBLING["plain"])
+    binary = device.binary(program)
+    assert binary[:4] == b"\x7fELF"
+    assert b".text.f" in binary
+
+
 def test_other_sizes_than_compiled_for(device):
     program = compile_one(device, DOUBLING["plain"])
     task = make_task(rows=13)

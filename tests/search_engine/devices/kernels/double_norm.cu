@@ -1,11 +1,11 @@
-// launch: norm<<<x.size(0), 64>>>(x, out, x.size(1))
+// launch: moments_norm<<<x.size(0), 64>>>(x, out, x.size(1))
 // Struct by value, double arithmetic, a constant table, a reduction by warps' match.
 struct Moments {
   double sum, squares;
 };
 __constant__ double SCALE[2] = {1.0, 0.5};
 __device__ Moments combine(Moments a, Moments b) { return {a.sum + b.sum, a.squares + b.squares}; }
-extern "C" __global__ void norm(const double* x, double* out, int n) {
+extern "C" __global__ void moments_norm(const double* x, double* out, int n) {
   __shared__ Moments all[64];
   Moments mine = {0.0, 0.0};
   for (int i = threadIdx.x; i < n; i += 64) {
