@@ -6,6 +6,7 @@ import base64
 import contextlib
 import ctypes
 import logging
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +60,7 @@ class Gpu:
 
     def load(self, index: int, launches: Sequence[Launch]) -> Callable[[Mapping[str, Any]], None]:
         """Compile the kernel file for a GPU; what comes back launches it on the current stream."""
-        from cuda.core import Device, LaunchConfig, Stream, launch
+        from cuda.core import LEGACY_DEFAULT_STREAM, Device, LaunchConfig, Stream, launch
 
         device = Device(index)
         device.set_current()
@@ -67,8 +68,7 @@ class Gpu:
         prepared = []
         for item in launches:
             kernel = code.get_kernel(item.function)
-            if item.shared > 48 * 1024:
-                _raise_shared_limit(kernel, item.shared, index)
+            _raise_limits(kernel, item, index)
             grid = item.grid
             if item.cluster is not None:  # cuda.core counts the grid in clusters
                 grid = tuple(g // c for g, c in zip(grid, item.cluster, strict=True))  # type: ignore[assignment]
@@ -80,7 +80,7 @@ class Gpu:
                 is_cooperative=item.cooperative,
             )
             prepared.append((config, kernel, _arguments(kernel, item.arguments)))
-        streams: dict[int, Any] = {}
+        streams: dict[int, Any] = {0: LEGACY_DEFAULT_STREAM}
 
         def run(buffers: Mapping[str, torch.Tensor]) -> None:
             handle = torch._C._cuda_getCurrentRawStream(index)
@@ -124,16 +124,22 @@ def _include_folders() -> list[str]:
     return [str(folder) for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
-def _raise_shared_limit(kernel: Any, size: int, index: int) -> None:
-    """More than 48 KiB of dynamic shared memory has to be asked for."""
+def _raise_limits(kernel: Any, launch: Launch, index: int) -> None:
+    """Ask for dynamic shared memory, of which 48 KiB are free, and for clusters above 8 blocks."""
     from cuda.bindings import driver
 
-    attribute = driver.CUfunction_attribute.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-    (status,) = driver.cuKernelSetAttribute(
-        attribute, size, driver.CUkernel(int(kernel.handle)), driver.cuDevice(index)
-    )
-    if status != driver.CUresult.CUDA_SUCCESS:
-        raise RuntimeError(f"{size} bytes of shared memory were refused: {status}")
+    names = driver.CUfunction_attribute
+    wanted = []
+    if launch.shared:
+        name = names.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
+        wanted.append((name, launch.shared))
+    if launch.cluster is not None and math.prod(launch.cluster) > 8:
+        wanted.append((names.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1))
+    for name, value in wanted:
+        handle = driver.CUkernel(int(kernel.handle))
+        (status,) = driver.cuKernelSetAttribute(name, value, handle, driver.CUdevice(index))
+        if status != driver.CUresult.CUDA_SUCCESS:
+            raise RuntimeError(f"{launch.function} was refused {name.name} of {value}: {status}")
 
 
 _C_TYPES: dict[str, Any] = {

@@ -336,7 +336,7 @@ def test_a_launch_that_the_driver_refuses(real):
     found, module = real(KERNEL.replace("256, 1024>>>", "256, 231424>>>"))
     x = torch.randn(ROWS, WIDTH, device="cuda")
     if torch.cuda.get_device_properties(0).shared_memory_per_block_optin >= 231424:
-        found.kernel._raise_shared_limit = lambda *_: None  # so that the driver refuses
+        found.kernel._raise_limits = lambda *_: None  # so that the driver refuses
         found.kernel.launchers.clear()
     with pytest.warns(UserWarning, match="could not be compiled or launched"):
         close(module(x), original(module, x))
