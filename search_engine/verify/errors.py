@@ -20,25 +20,29 @@ class ErrorSums:
 
     error: float = 0.0
     norm: float = 0.0
-    _row_error: torch.Tensor | None = field(default=None, repr=False)
-    _row_norm: torch.Tensor | None = field(default=None, repr=False)
+    _row_error: torch.Tensor | None = field(default=None, repr=False, alias="row_error")
+    _row_norm: torch.Tensor | None = field(default=None, repr=False, alias="row_norm")
 
-    def add(self, got: torch.Tensor, expected: torch.Tensor) -> None:
-        """Take in one draw. ``expected`` is fp64; both have the output's shape."""
-        difference = got.double().sub_(expected)
-        finite = torch.isfinite(expected)
-        if not bool(finite.all()):
-            difference = torch.where(finite, difference, 0.0)
-            expected = torch.where(finite, expected, 0.0)
+    @classmethod
+    def of(cls, got: torch.Tensor, expected: torch.Tensor, *, finite: bool) -> ErrorSums:
+        """One draw. ``expected`` is fp64, ``finite`` where it is so throughout."""
+        difference = got.to(torch.float64, copy=True).sub_(expected)
+        if not finite:
+            where = torch.isfinite(expected)
+            difference = torch.where(where, difference, 0.0)
+            expected = torch.where(where, expected, 0.0)
         error, norm = _row_squares(difference), _row_squares(expected)
-        self.error += float(error.sum())
-        self.norm += float(norm.sum())
-        if self._row_error is None or self._row_error.shape != error.shape:
-            self._row_error, self._row_norm = error, norm
-        else:
-            assert self._row_norm is not None
-            self._row_error = self._row_error + error
-            self._row_norm = self._row_norm + norm
+        return cls(float(error.sum()), float(norm.sum()), error, norm)
+
+    def add(self, other: ErrorSums) -> None:
+        """Pool with the sums of another draw, rows by their index."""
+        self.error += other.error
+        self.norm += other.norm
+        if self._row_error is None or self._row_norm is None:
+            self._row_error, self._row_norm = other._row_error, other._row_norm
+        elif other._row_error is not None and other._row_norm is not None:
+            self._row_error = self._row_error + other._row_error
+            self._row_norm = self._row_norm + other._row_norm
 
     @property
     def relative(self) -> float:
@@ -54,6 +58,11 @@ class ErrorSums:
         floor = self._row_norm.clamp(min=SMALL_ROW**2 * typical)
         worst = torch.where(floor > 0, self._row_error / floor, self._row_error * math.inf)
         return math.sqrt(float(torch.nan_to_num(worst, nan=0.0, posinf=math.inf).max()))
+
+
+def all_finite(tensor: torch.Tensor) -> bool:
+    """Whether there is no NaN and no infinity; one pass, where ``isfinite`` takes several."""
+    return math.isfinite(float(tensor.sum(dtype=torch.float64)))
 
 
 def _row_squares(tensor: torch.Tensor) -> torch.Tensor:

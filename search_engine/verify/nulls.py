@@ -6,25 +6,9 @@ where their error is over the bound; at least one draw must do so for each.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import torch
-
-
-def nulls(
-    tensors: Mapping[str, torch.Tensor], exact: torch.Tensor
-) -> Iterator[tuple[str, torch.Tensor]]:
-    """(name, output) of every null kernel for an output with that fp64 reference.
-
-    ``tensors`` are what the kernel could read, by contract name.
-    """
-    finite = torch.isfinite(exact)
-    yield "zeros", torch.zeros((), dtype=exact.dtype, device=exact.device).expand(exact.shape)
-    if bool(finite.any()):
-        yield "its mean everywhere", exact[finite].mean().expand(exact.shape)
-    for name, tensor in tensors.items():
-        if tensor.shape == exact.shape and tensor.is_floating_point():
-            yield f"a copy of {name}", tensor
 
 
 class NullKernels:
@@ -34,19 +18,41 @@ class NullKernels:
         self._seen: dict[tuple[str, str], bool] = {}  # (output, null kernel) → told apart
 
     def add(
-        self, output: str, tensors: Mapping[str, torch.Tensor], exact: torch.Tensor, bound: float
+        self,
+        output: str,
+        tensors: Mapping[str, torch.Tensor],
+        exact: torch.Tensor,
+        bound: float,
+        *,
+        finite: bool,
     ) -> None:
-        """Take in one draw. Null kernels that an earlier draw told apart are not run again."""
-        if not exact.is_floating_point() or not exact.numel():
+        """Take in one draw of an fp64 reference, ``finite`` where it is so throughout.
+
+        ``tensors`` are what the kernel could read, by contract name. Null kernels that an
+        earlier draw told apart are not run again.
+        """
+        if not exact.numel() or not self._open(output, tensors, exact):
             return
-        finite = torch.where(torch.isfinite(exact), exact, 0.0)
-        norm = float(torch.linalg.vector_norm(finite))
-        for name, null in nulls(tensors, exact):
+        if not finite:
+            where = torch.isfinite(exact)
+            exact = torch.where(where, exact, 0.0)
+        norm = float(torch.linalg.vector_norm(exact))
+        zero = torch.zeros((), dtype=exact.dtype, device=exact.device)
+        nulls = {"zeros": zero, "its mean everywhere": exact.mean()}
+        nulls |= {f"a copy of {name}": t for name, t in tensors.items() if _like(t, exact)}
+        for name, null in nulls.items():
             if self._seen.get((output, name)):
                 continue
-            difference = torch.where(torch.isfinite(exact), null.double() - finite, 0.0)
+            difference = exact - null
+            if not finite:
+                difference = torch.where(where, difference, 0.0)
             error = float(torch.linalg.vector_norm(difference))
             self._seen[output, name] = error > bound * norm
+
+    def _open(self, output: str, tensors: Mapping[str, torch.Tensor], exact: torch.Tensor) -> bool:
+        names = ["zeros", "its mean everywhere"]
+        names += [f"a copy of {name}" for name, t in tensors.items() if _like(t, exact)]
+        return not all(self._seen.get((output, name)) for name in names)
 
     def notes(self) -> tuple[str, ...]:
         """What the user should know: null kernels that every draw would have let pass."""
@@ -55,3 +61,7 @@ class NullKernels:
             for (output, name), told in self._seen.items()
             if not told
         )
+
+
+def _like(tensor: torch.Tensor, exact: torch.Tensor) -> bool:
+    return tensor.shape == exact.shape and tensor.is_floating_point()

@@ -8,13 +8,16 @@ and kept for the candidates to come.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
-from attrs import define, frozen
+from attrs import define, field, frozen
 
 from search_engine.capture.call import Call
 from search_engine.capture.captured import Captured
 from search_engine.capture.values import Domain
 from search_engine.verify.doubled import Doubled, NoReference
+from search_engine.verify.errors import ErrorSums, all_finite
 
 _KEPT_BYTES = 2**30  # of inputs and answers of one session
 
@@ -36,15 +39,39 @@ class Inputs:
         return sum(t.numel() * t.element_size() for t in self.tensors.values())
 
 
-@frozen
+@define
 class Answers:
     """Outputs by contract name: eager's in the task's dtype, and fp64's.
 
-    ``exact`` is eager's own where the module does not run in fp64.
+    ``exact`` is eager's own where the module does not run in fp64. ``finite`` says of each
+    floating output whether both are numbers throughout.
     """
 
     eager: dict[str, torch.Tensor]
     exact: dict[str, torch.Tensor]
+    finite: dict[str, bool] = field(init=False)
+    _eager_errors: dict[str, ErrorSums] | None = field(init=False, default=None)
+
+    def __attrs_post_init__(self) -> None:
+        self.finite = {
+            name: all_finite(exact) and all_finite(self.eager[name])
+            for name, exact in self.exact.items()
+            if exact.is_floating_point()
+        }
+
+    def errors(self, outputs: Mapping[str, torch.Tensor]) -> dict[str, ErrorSums]:
+        """Errors of the floating outputs against fp64."""
+        return {
+            name: ErrorSums.of(outputs[name], self.exact[name], finite=finite)
+            for name, finite in self.finite.items()
+        }
+
+    @property
+    def eager_errors(self) -> dict[str, ErrorSums]:
+        """Eager's own errors, taken once."""
+        if self._eager_errors is None:
+            self._eager_errors = self.errors(self.eager)
+        return self._eager_errors
 
     @property
     def nbytes(self) -> int:
@@ -169,10 +196,10 @@ class Reference:
 
 def unusable(answers: Answers) -> str | None:
     """Why no kernel can be judged by these answers; None where one can."""
-    for name, exact in answers.exact.items():
-        if not exact.is_floating_point():
+    for name, finite in answers.finite.items():
+        if finite:
             continue
-        eager = answers.eager[name]
+        eager, exact = answers.eager[name], answers.exact[name]
         if bool(eager.isnan().any()):
             return f"eager gives NaN in {name}"
         if eager.numel() and not bool(torch.isfinite(eager).any()):

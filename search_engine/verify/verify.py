@@ -164,8 +164,14 @@ class _Check:
                 if figures.error > _HOPELESS * figures.bound:
                     self.accuracy.append(figures)
                     raise _Rejection(_finding(figures, outputs, answers))
-                exact = answers.exact[figures.output]
-                self._nulls.add(figures.output, inputs.tensors, exact, figures.bound)
+                name = figures.output
+                self._nulls.add(
+                    name,
+                    inputs.tensors,
+                    answers.exact[name],
+                    figures.bound,
+                    finite=answers.finite[name],
+                )
             if repeated is not None:
                 self._repeat(reference, outputs, repeated, answers, what)
             last = outputs, answers
@@ -285,12 +291,10 @@ class _Sums:
 
     def add(self, outputs: Mapping[str, torch.Tensor], answers: Answers) -> None:
         """Take in one draw."""
-        for name, exact in answers.exact.items():
-            eager = answers.eager[name]
-            if eager.is_floating_point():
-                self.kernel.setdefault(name, ErrorSums()).add(outputs[name], exact)
-                self._eager.setdefault(name, ErrorSums()).add(eager, exact)
-                self._dtypes[name] = str(eager.dtype).removeprefix("torch.")
+        for name, errors in answers.errors(outputs).items():
+            self.kernel.setdefault(name, ErrorSums()).add(errors)
+            self._eager.setdefault(name, ErrorSums()).add(answers.eager_errors[name])
+            self._dtypes[name] = str(answers.eager[name].dtype).removeprefix("torch.")
 
     def all(self, what: str, reference: Reference) -> Iterator[Accuracy]:
         """The figures of every floating output."""
