@@ -14,6 +14,6 @@ def retire(reason: str) -> None:
     _reasons.append(reason)
 
 
-def retired() -> bool:
-    """Whether somebody asked for it."""
-    return bool(_reasons)
+def retired() -> str | None:
+    """The first reason that was given, None where nobody asked."""
+    return _reasons[0] if _reasons else None

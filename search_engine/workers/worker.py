@@ -242,9 +242,13 @@ class _Failure:
     def of(cls, error: BaseException) -> _Failure:
         if isinstance(error, KernelLspError):
             return cls(type(error), error.args, dict(vars(error)))
-        last = "".join(traceback.format_exception_only(type(error), error)).strip()
-        retire(last)  # what the failure left behind is nobody's to build on
-        return cls(WorkerDied, (f"The worker failed: {last}",), {"timed_out": False})
+        # Where a device was lost before, the error at hand only follows from it.
+        reason = retired()
+        if reason is None:
+            told = "".join(traceback.format_exception_only(type(error), error)).strip()
+            reason = f"The worker failed: {told.splitlines()[0]}"
+            retire(reason)  # what the failure left behind is nobody's to build on
+        return cls(WorkerDied, (reason,), {"timed_out": False})
 
     def rebuild(self) -> KernelLspError:
         error = self.kind.__new__(self.kind)
@@ -296,9 +300,9 @@ def _serve(pipe: Connection, factory: str, kwargs: dict[str, Any], log: str) -> 
 
 def _reply(pipe: Connection, value: Any) -> None:
     try:
-        pipe.send(_Reply(value, retired()))
+        pipe.send(_Reply(value, retired() is not None))
     except (pickle.PicklingError, AttributeError, TypeError) as error:
-        pipe.send(_Reply(_Failure.of(error), retired()))
+        pipe.send(_Reply(_Failure.of(error), True))
 
 
 def _redirect(log: str) -> None:

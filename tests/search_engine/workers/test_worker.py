@@ -170,6 +170,15 @@ def test_a_child_that_retires_is_replaced_though_its_call_returned(worker):
     assert worker.call("add", 1, timeout=PATIENCE) == 6
 
 
+def test_the_reason_is_what_came_first_and_is_one_line(worker):
+    with pytest.raises(WorkerDied) as caught:
+        worker.call("fail_then_stumble", timeout=PATIENCE)
+    assert str(caught.value) == "The device is gone."
+    with pytest.raises(WorkerDied) as caught:
+        worker.call("stumble", timeout=PATIENCE)
+    assert str(caught.value) == "The worker failed: RuntimeError: the first line"
+
+
 def test_a_death_inside_the_childs_own_device_crosses_and_the_child_lives_on(worker):
     worker.call("add", 1, timeout=PATIENCE)
     with pytest.raises(WorkerDied, match="The runner hung") as caught:

@@ -74,6 +74,13 @@ class Subject:
         retire("the device is gone")
         return "a verdict"
 
+    def fail_then_stumble(self) -> None:
+        retire("The device is gone.")
+        raise RuntimeError("CUDA error: what follows from it\nand advice\non lines")
+
+    def stumble(self) -> None:
+        raise RuntimeError("the first line\nthe second")
+
     def device_process_died(self) -> None:
         raise WorkerDied("The runner hung.", timed_out=True)
 
