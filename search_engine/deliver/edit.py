@@ -40,8 +40,11 @@ def insert(text: str, delivery: Delivery) -> list[TextEdit]:
                 "that first."
             )
         line = _import_line(tree, lines)
-        end = "" if not line or lines[line - 1].endswith(("\n", "\r")) else _ending(lines, line)
-        edits.append(TextEdit(line, line, end + delivery.import_line + _ending(lines, line)))
+        ending = _ending(lines, line)
+        before = "" if not line or lines[line - 1].endswith(("\n", "\r")) else ending
+        if _opens_section(tree, lines, line, delivery):
+            before += ending
+        edits.append(TextEdit(line, line, before + delivery.import_line + ending))
     if not _decorators(node, name):
         line = node.lineno - 1
         indent = lines[line][: _column(lines, node)].replace("\f", "")
@@ -195,6 +198,21 @@ def _import_line(tree: ast.Module, lines: list[str]) -> int:
         if statement.lineno <= end:
             end = max(end, _last_line(statement))
     return end
+
+
+def _opens_section(tree: ast.Module, lines: list[str], line: int, delivery: Delivery) -> bool:
+    """Whether sorters want a blank line before: a relative import behind absolute ones.
+
+    Only where a blank line follows too: then ``remove`` can tell that this one is ours.
+    """
+    above = [node for node in tree.body if _last_line(node) <= line]
+    return (
+        delivery.import_line.startswith("from .")
+        and _blank(lines, line)
+        and bool(above)
+        and isinstance(above[-1], ast.Import | ast.ImportFrom)
+        and not getattr(above[-1], "level", 0)
+    )
 
 
 def _is_docstring(statement: ast.stmt) -> bool:
