@@ -24,6 +24,8 @@ _ATTRIBUTES = frozenset({
 })  # fmt: skip
 _TYPES = frozenset({"struct", "class", "union", "enum"})
 
+DEEPEST = 100  # brackets within brackets; no kernel that people can read comes near
+
 
 @frozen
 class Declaration:
@@ -54,12 +56,30 @@ class Declaration:
 
 
 def declarations(source: str) -> Iterator[Declaration]:
-    """The declarations of ``source`` in order; those of classes behind their class."""
+    """The declarations of ``source`` in order; those of classes behind their class.
+
+    None where brackets nest beyond ``DEEPEST``, which ``screen`` refuses.
+    """
     tokens = tokenize(source)
+    if too_deep(tokens) is not None:
+        return
     callable_macros = frozenset(
         name for name, body in macros(tokens).items() if body and body[0].text == "("
     )
     yield from _scan(code(tokens), "namespace", False, callable_macros)
+
+
+def too_deep(tokens: Sequence[Token]) -> Token | None:
+    """The first bracket that lies deeper than ``DEEPEST``."""
+    depth = 0
+    for token in tokens:
+        if token.kind == "punctuator" and token.text in ("(", "[", "{"):
+            depth += 1
+            if depth > DEEPEST:
+                return token
+        elif token.kind == "punctuator" and token.text in (")", "]", "}"):
+            depth = max(depth - 1, 0)
+    return None
 
 
 def _scan(

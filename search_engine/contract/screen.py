@@ -12,7 +12,12 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
-from search_engine.contract.declarations import Declaration, declarations
+from search_engine.contract.declarations import (
+    DEEPEST,
+    Declaration,
+    declarations,
+    too_deep,
+)
 from search_engine.contract.tokens import Token, code, directives, tokenize
 from search_engine.verdict import Finding
 
@@ -42,6 +47,9 @@ def screen(source: str) -> list[Finding]:
     """Findings on everything in ``source`` that is no device code."""
     tokens = tokenize(source)
     findings = [*_characters(source), *_directives(tokens), *_words(tokens)]
+    deep = too_deep(tokens)
+    if deep is not None:
+        findings.append(_finding("host-code", f"brackets nest more than {DEEPEST} deep", deep))
     for declaration in declarations(source):
         findings += _declaration(declaration)
     return findings
