@@ -24,12 +24,12 @@ LINES = [
     "// launch: k<<<1, 32>>>(x, out)\n", "// scratch: p float32[2]\n", "// tune: N = 1 | 2\n",
     "#define K(n)\n", "#include <a>\n", "\n", "\\\n",
 ]  # fmt: skip
-WORDS = (
-    "extern __global__ __device__ void float* k K ( ) { } < > <<< >> ; , = [ ] template struct "
-    "operator namespace static const \" ' /* */ // : :: asm 1 N x ??/ %: public int ~ decltype "
-    'noexcept __launch_bounds__ auto -> using enum union R"( )"'
-).split()  # noqa: SIM905
-PIECES = st.sampled_from([*LINES, 'extern "C"', *WORDS])
+WORDS = """
+    extern __global__ __device__ void float* k K ( ) { } < > <<< >> ; , = [ ] template struct
+    operator namespace static const " ' /* */ // : :: asm 1 N x ??/ %: public int ~ decltype
+    noexcept __launch_bounds__ auto -> using enum union R"( )"
+"""
+PIECES = st.sampled_from([*LINES, 'extern "C"', *WORDS.split()])
 
 
 @settings(max_examples=300, deadline=None)
