@@ -1,0 +1,114 @@
+"""Verdicts on the real cpu device: CUDA-C, compiled and executed."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from search_engine.contract.parse import parse
+from search_engine.devices._base import Program
+from search_engine.devices.cpu.device import CpuDevice
+from search_engine.hardware import H200
+from search_engine.verify.verify import verify
+
+pytestmark = pytest.mark.skipif(
+    not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler"
+)
+
+SOFTMAX = """
+class Net(nn.Module):
+    def forward(self, x): return x.softmax(-1)
+def get_inputs(): return [torch.rand(70, 100)]
+"""
+HEAD = "// launch: softmax<<<x.size(0), 32>>>(x, out, x.size(1))\n"
+BODY = """
+__device__ float warp_max(float v) {
+  for (int o = 16; o > 0; o /= 2) {
+    const float w = __shfl_xor_sync(~0u, v, o);
+    v = (w > v || w != w) ? w : v;
+  }
+  return v;
+}
+__device__ float warp_sum(float v) {
+  for (int o = 16; o > 0; o /= 2) v += __shfl_xor_sync(~0u, v, o);
+  return v;
+}
+extern "C" __global__ void softmax(const float* x, float* out, int n) {
+  x += (size_t)blockIdx.x * n;
+  out += (size_t)blockIdx.x * n;
+  float top = -INFINITY, sum = 0.0f;
+  for (int i = threadIdx.x; i < n; i += 32) top = fmaxf(top, x[i]);
+  top = warp_max(top);
+  for (int i = threadIdx.x; i < n; i += 32) sum += expf(x[i] - top);
+  sum = warp_sum(sum);
+  for (int i = threadIdx.x; i < n; i += 32) out[i] = expf(x[i] - top) / sum;
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def device():
+    opened = CpuDevice(H200, timeout=30.0)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def judge(module, device):
+    def run(source, text=SOFTMAX):
+        captured = module(text)
+        (program,) = device.compile([parse(source)], captured.task)
+        assert isinstance(program, Program), program
+        return verify(captured, program, device, seed=1)
+
+    return run
+
+
+def test_an_honest_kernel_is_accepted(judge):
+    found = judge(HEAD + BODY)
+    assert found.accepted, found.reason
+    assert found.worst.error <= found.worst.bound
+
+
+WRONG = {
+    "row past the end": (HEAD.replace("x.size(0)", "x.size(0) + 1"), BODY, None),
+    "last row missing": (HEAD.replace("x.size(0)", "x.size(0) - 1"), BODY, "unwritten"),
+    "no maximum": (HEAD, BODY.replace("top = warp_max(top);", "top = 0.0f;"), "unwritten"),
+    "half precision": (
+        "// launch: softmax<<<x.size(0), 32>>>(x, out, x.size(1))\n#include <cuda_fp16.h>\n",
+        BODY.replace(
+            "expf(x[i] - top) / sum", "__half2float(__float2half(expf(x[i] - top) / sum))"
+        ),
+        "accuracy",
+    ),
+    "input changed": (
+        HEAD,
+        BODY.replace("const float* x", "float* x").replace("  float top", "  x[0] = 0; float top"),
+        None,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_wrong_kernels_are_rejected(judge, name):
+    head, body, check = WRONG[name]
+    found = judge(head + body)
+    assert not found.accepted
+    if check is not None:
+        assert found.findings[0].check == check
+
+
+def test_remembered_results_are_rejected(judge):
+    source = (
+        "// launch: scale<<<ceil_div(x.numel(), 64), 64>>>(x, out, x.numel())\n"
+        'extern "C" __global__ void scale(const float* x, float* out, int n) {\n'
+        "  int i = blockIdx.x * 64 + threadIdx.x;\n"
+        "  if (i < n) out[i] = 0.25f;\n"
+        "}\n"
+    )
+    text = "class Net(nn.Module):\n    def forward(self, x): return x * 0.5\n"
+    text += "def get_inputs(): return [torch.full((8, 8), 0.5)]\n"
+    found = judge(source, text)
+    assert found.findings[0].check == "accuracy"
+    assert "mean1000" in found.findings[0].message
