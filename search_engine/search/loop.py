@@ -134,7 +134,10 @@ class Study:
                     branches = list(proposer.branches(self.task, record.idea, told, count))[:count]
                 except KernelLspError as error:
                     self._event("notice", f"{record.idea.title}: no kernels ({error})")
-            self.store.add_branches(self.run_id, record.id, _new(run, branches))
+            new = _new(run, branches)
+            self.store.add_branches(self.run_id, record.id, new)
+            if not new:
+                self._event("notice", f"{record.idea.title}: no kernel that was not tried yet")
 
     def _judge(self, number: int) -> None:
         """Compile the round's kernels together, then verify one after the other."""
