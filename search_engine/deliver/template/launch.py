@@ -60,9 +60,9 @@ class Gpu:
 
     def load(self, index: int, launches: Sequence[Launch]) -> Callable[[Mapping[str, Any]], None]:
         """Compile the kernel file for a GPU; what comes back launches it on the current stream."""
-        from cuda.core import LEGACY_DEFAULT_STREAM, Device, LaunchConfig, Stream, launch
+        from cuda import core
 
-        device = Device(index)
+        device = core.Device(index)
         device.set_current()
         code = _object_code(device.arch)
         prepared = []
@@ -72,7 +72,7 @@ class Gpu:
             grid = item.grid
             if item.cluster is not None:  # cuda.core counts the grid in clusters
                 grid = tuple(g // c for g, c in zip(grid, item.cluster, strict=True))  # type: ignore[assignment]
-            config = LaunchConfig(
+            config = core.LaunchConfig(
                 grid=grid,
                 block=item.block,
                 cluster=item.cluster,
@@ -80,16 +80,16 @@ class Gpu:
                 is_cooperative=item.cooperative,
             )
             prepared.append((config, kernel, _arguments(kernel, item.arguments)))
-        streams: dict[int, Any] = {0: LEGACY_DEFAULT_STREAM}
+        streams: dict[int, Any] = {0: core.LEGACY_DEFAULT_STREAM}
 
         def run(buffers: Mapping[str, torch.Tensor]) -> None:
             handle = torch._C._cuda_getCurrentRawStream(index)
             stream = streams.get(handle)
             if stream is None:
-                stream = streams.setdefault(handle, Stream.from_handle(handle))
+                stream = streams.setdefault(handle, core.Stream.from_handle(handle))
             for config, kernel, arguments in prepared:
                 values = [buffers[a].data_ptr() if type(a) is str else a for a in arguments]
-                launch(stream, config, kernel, *values)
+                core.launch(stream, config, kernel, *values)
 
         return run
 

@@ -1,12 +1,14 @@
 """What a delivered file does, with a GPU that is not there: see conftest's FakeGpu."""
 
 import copy
+import ctypes
 import importlib
 import inspect
 import pickle
 import sys
 import warnings
 from collections import namedtuple
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -583,6 +585,72 @@ def test_nvrtc_with_the_headers_that_wheels_bring(deliver, kit, header):
     found = deliver(kernel=kit.KERNEL.replace("extern", f"{header}extern", 1))
     code = found.kernel._object_code("90")  # needs no GPU
     assert b"normalize" in bytes(code.code)
+
+
+class RecordedCore:
+    """cuda.core as far as a delivered file uses it; records launches."""
+
+    LEGACY_DEFAULT_STREAM = "default stream"
+
+    def __init__(self):
+        self.launches = []
+        self.Stream = SimpleNamespace(from_handle=lambda handle: f"stream {handle}")
+
+    def Device(self, index):
+        return SimpleNamespace(arch="90", set_current=lambda: None)
+
+    def LaunchConfig(self, **options):
+        return options
+
+    def launch(self, stream, config, kernel, *arguments):
+        self.launches.append((stream, config, kernel.name, arguments))
+
+
+SIZES = {"moments": (8, 8, 4), "normalize": (8, 8, 8, 8, 8, 4)}
+
+
+def test_launches_through_cuda_core(deliver, kit, monkeypatch):
+    pytest.importorskip("cuda.bindings.driver")
+    import cuda
+
+    found = deliver(
+        kernel=kit.KERNEL.replace("partial, 8)", "partial, 8) cluster=(2, 1, 1) cooperative")
+    )
+    core = RecordedCore()
+    monkeypatch.setattr(cuda, "core", core, raising=False)
+    handle = 0
+    monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda _: handle, raising=False)
+
+    def kernel(name):
+        infos = [SimpleNamespace(size=size) for size in SIZES[name]]
+        return SimpleNamespace(name=name, arguments_info=infos)
+
+    code = SimpleNamespace(get_kernel=kernel)
+    monkeypatch.setattr(found.kernel, "_object_code", lambda arch: code)
+    limits = []
+    monkeypatch.setattr(
+        found.kernel, "_raise_limits", lambda kernel, launch, _: limits.append(launch.shared)
+    )
+    run = found.kernel.Gpu().load(0, found.kernel.CASES[0].launches)
+    names = ("x", "norm.weight", "norm.bias", "partial", "out")
+    buffers = {name: torch.zeros(4) for name in names}
+    run(buffers)
+    handle = 7
+    run(buffers)
+    (stream, config, name, arguments), second, third, _ = core.launches
+    assert (stream, name) == ("default stream", "moments")
+    assert config["grid"] == (2, 1, 1)  # in clusters
+    assert (config["cluster"], config["is_cooperative"]) == ((2, 1, 1), True)
+    assert arguments[:2] == (buffers["x"].data_ptr(), buffers["partial"].data_ptr())
+    assert (type(arguments[2]), arguments[2].value) == (ctypes.c_int32, 8)
+    assert second[1]["grid"] == (4, 1, 1)
+    assert second[1]["shmem_size"] == 128
+    assert (type(second[3][-1]), second[3][-1].value) == (ctypes.c_float, 1.0)
+    assert third[0] == "stream 7"
+    assert limits == [0, 128]
+    monkeypatch.setitem(SIZES, "moments", (8, 8, 8))
+    with pytest.raises(RuntimeError, match="8 cannot be passed as int of 8 bytes"):
+        found.kernel.Gpu().load(0, found.kernel.CASES[0].launches)
 
 
 # --- torch.compile --------------------------------------------------------------------
