@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from attrs import frozen
 
@@ -28,6 +28,7 @@ _NOISE = re.compile(
 )
 _MAX_JOINS = 4  # strings and brackets of one statement that hold text in column 0
 _MAX_JOIN = 200  # lines a chunk may grow by: a docstring or call with text in column 0
+_WITH_END = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
 
@@ -46,6 +47,11 @@ def lines_of(text: str) -> list[str]:
     line of Python.
     """
     return _LINE_END.split(text)
+
+
+def lines_with_ends(text: str) -> list[str]:
+    """The same lines with their ends; no line behind a last end."""
+    return _WITH_END.findall(text)
 
 
 def split(text: str) -> list[Chunk]:
@@ -80,7 +86,7 @@ def parse(text: str) -> list[ast.stmt] | None:
         return None
 
 
-def joined(chunks: list[Chunk], index: int) -> Iterator[tuple[int, str]]:
+def joined(chunks: Sequence[Chunk], index: int) -> Iterator[tuple[int, str]]:
     """Longer and longer readings of a chunk that is no Python by itself.
 
     A docstring or a bracket may hold text in column 0, which cuts its statement in
@@ -97,7 +103,7 @@ def joined(chunks: list[Chunk], index: int) -> Iterator[tuple[int, str]]:
         yield behind, text
 
 
-def _closed(chunks: list[Chunk], text: str, behind: int) -> int | None:
+def _closed(chunks: Sequence[Chunk], text: str, behind: int) -> int | None:
     """The index behind the first chunk that closes what ``text`` leaves open."""
     quotes = _TRIPLE.findall(text)
     quote = quotes[-1] if len(quotes) % 2 else ""

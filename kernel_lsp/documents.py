@@ -54,18 +54,18 @@ class View:
 
 @frozen
 class Drawn:
-    """The lenses of an idle class as last sent, with what they depend on."""
+    """The lenses of an idle class as last sent (JSON), with what they depend on."""
 
     module: ModuleClass  # kept, so that its id stays its own
     line: str  # of the header: columns in the client's units depend on it
-    lenses: list[lsp.CodeLens]
+    lenses: str
 
 
 class Documents:
     """What the editor has open."""
 
     def __init__(self) -> None:
-        self._finder = ModuleFinder()
+        self._finders: dict[str, ModuleFinder] = {}
         self._paths: dict[str, tuple[Path, str]] = {}  # by uri: the file, its name in the store
         self._views: dict[str, View] = {}
 
@@ -77,12 +77,14 @@ class Documents:
         if item.language_id != "python" and not name.endswith((".py", ".pyi")):
             return False
         self._paths[item.uri] = (Path(name), project_file(name))
+        self._finders[item.uri] = ModuleFinder()
         return True
 
     def close(self, uri: str) -> None:
         """Forget a document."""
         self._paths.pop(uri, None)
         self._views.pop(uri, None)
+        self._finders.pop(uri, None)
 
     def uris(self) -> list[str]:
         """The open documents."""
@@ -105,7 +107,7 @@ class Documents:
         file, path = paths
         view = View(
             uri, file, path, document.version, text,
-            self._finder.find(text), document.lines, document.position_codec,
+            self._finders[uri].find(text), document.lines, document.position_codec,
         )  # fmt: skip
         self._views[uri] = view
         return view

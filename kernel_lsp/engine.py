@@ -25,8 +25,12 @@ class Engine:
 
     def __init__(self, store_path: Path, interpreter: str = "") -> None:
         self.store_path = store_path
-        self.interpreter = interpreter or sys.executable
+        self.interpreter = interpreter  # empty: the one that this process runs under
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
+
+    @property
+    def _python(self) -> str:
+        return self.interpreter or sys.executable
 
     def log_path(self, run_id: str) -> Path:
         """The file with everything that the search process prints."""
@@ -54,7 +58,7 @@ class Engine:
 
     def _spawn(self, run_id: str, log: int) -> subprocess.Popen[bytes]:
         command = [
-            self.interpreter, "-m", "search_engine", "search", run_id,
+            self._python, "-m", "search_engine", "search", run_id,
             "--store", str(self.store_path),
         ]  # fmt: skip
         try:
@@ -70,7 +74,7 @@ class Engine:
             )
         except OSError as error:
             raise SetupError(
-                f"The Python interpreter {self.interpreter} cannot be started "
+                f"The Python interpreter {self._python} cannot be started "
                 f"({error.strerror}): set kernel-lsp.interpreter to the Python that has your torch."
             ) from None
 
@@ -105,7 +109,7 @@ class Engine:
         for package, name in (("search_engine", "kernel-lsp"), ("torch", "torch")):
             if f"No module named {package}" in last or f"No module named '{package}'" in last:
                 return (
-                    f"{self.interpreter} has no {name}: run `{self.interpreter} -m pip install "
+                    f"{self._python} has no {name}: run `{self._python} -m pip install "
                     f"{name}`, or set kernel-lsp.interpreter to the Python that has your torch."
                 )
         return (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from attrs import field, frozen
 
@@ -40,55 +40,110 @@ class FileModules:
         return max(inside, key=lambda found: found.start, default=None)
 
 
-class ModuleFinder:
-    """Finds modules and keeps what it learned of each chunk by the chunk's text."""
+@frozen
+class _Entry:
+    """A chunk, or several that make one statement, at its place in the file."""
 
-    def __init__(self, capacity: int = 20_000) -> None:
+    text: str
+    line: int
+    count: int  # of lines
+    part: Part
+    classes: tuple[ModuleClass, ...]  # of the part, with the file's line numbers
+
+
+class ModuleFinder:
+    """Finds the modules of one file from version to version.
+
+    A keystroke changes one chunk: the chunks before and behind it are taken over from the
+    version before, and only where the file's classes or imports became others is it told
+    anew what a module is. What was read of a chunk is kept by its text.
+    """
+
+    def __init__(self, capacity: int = 5_000) -> None:
         self._parts: OrderedDict[str, Part] = OrderedDict()
         self._capacity = capacity  # chunks; a 5,000-line file has some hundreds
-        # Of the last file: which classes are modules, by the shapes of its chunks, and the
-        # classes at their places. A keystroke changes little of either.
-        self._shapes: tuple[int, ...] = ()
+        self._entries: list[_Entry] = []
+        self._shapes: list[int] = []
         self._modules: frozenset[tuple[int, str]] = frozenset()
-        self._moved: dict[tuple[int, int], tuple[Part, tuple[ModuleClass, ...]]] = {}
 
     def find(self, text: str) -> FileModules:
         """The modules of a buffer; never raises."""
-        text = text.replace("\r\n", "\n").replace("\r", "\n")
-        placed = list(self._placed(text))
-        shapes = tuple(part.shape for part, _ in placed)
+        if "\r" in text:
+            text = text.replace("\r\n", "\n").replace("\r", "\n")
+        entries = self._patched(text)
+        if entries is None:
+            entries = self._placed(chunks.split(text), 0, ())
+        self._entries = entries
+        shapes = [entry.part.shape for entry in entries]
         if shapes != self._shapes:
-            self._shapes, self._modules = shapes, modules_of([part for part, _ in placed])
-        moved: dict[tuple[int, int], tuple[Part, tuple[ModuleClass, ...]]] = {}
-        found: dict[str, ModuleClass] = {}
-        for index, (part, line) in enumerate(placed):
-            if not part.classes:
-                continue
-            key = (id(part), line)  # the part is kept with it, so its id stays its own
-            known = self._moved.get(key) or (part, tuple(_moved(c, line) for c in part.classes))
-            moved[key] = known
-            for module in known[1]:
-                if (index, module.qualname) in self._modules:
-                    found[module.qualname] = module
-        self._moved = moved
+            self._shapes, self._modules = shapes, modules_of([entry.part for entry in entries])
+        found = {
+            module.qualname: module
+            for index, entry in enumerate(entries)
+            for module in entry.classes
+            if (index, module.qualname) in self._modules
+        }
         return FileModules(tuple(found.values()))
 
-    def _placed(self, text: str) -> Iterator[tuple[Part, int]]:
-        """Each chunk's part with the chunk's first line."""
-        pieces = chunks.split(text)
+    def _patched(self, text: str) -> list[_Entry] | None:
+        """The last version's entries with new ones where the text changed.
+
+        None where that cannot be told from the changed chunks alone: a chunk elsewhere is
+        broken, so that what it goes on with may have changed too.
+        """
+        old = self._entries
+        head, start = 0, 0
+        while head < len(old) and text.startswith(old[head].text, start):
+            start += len(old[head].text)
+            head += 1
+        tail, end = len(old), len(text)
+        while tail > head and text.endswith(old[tail - 1].text, start, end):
+            tail -= 1
+            end -= len(old[tail].text)
+        # One more on either side: a decorator joins its class, a bracket its statement.
+        if head:
+            head -= 1
+            start -= len(old[head].text)
+        if tail < len(old):
+            end += len(old[tail].text)
+            tail += 1
+        if not head and tail == len(old):
+            return None
+        if not all(e.part.whole for e in old[:head]) or not all(e.part.whole for e in old[tail:]):
+            return None
+        line = old[head].line if head < len(old) else 0
+        pieces = chunks.split(text[start:end])
+        if not pieces:
+            return None
+        behind = [chunks.Chunk(e.line, e.text) for e in old[tail:]]
+        placed = self._placed(pieces, line, behind)
+        if sum(len(entry.text) for entry in placed) != end - start:
+            return None  # a statement goes on behind what changed
+        by = placed[-1].line + placed[-1].count - (old[tail - 1].line + old[tail - 1].count)
+        return [*old[:head], *placed, *(_shifted(entry, by) for entry in old[tail:])]
+
+    def _placed(
+        self, pieces: Sequence[chunks.Chunk], line: int, behind: Sequence[chunks.Chunk]
+    ) -> list[_Entry]:
+        """Entries for pieces that start at ``line``; ``behind`` is what follows them."""
+        entries: list[_Entry] = []
+        everything = [*pieces, *behind]
         index = 0
         while index < len(pieces):
-            piece = pieces[index]
-            part = self._part(piece.text)
-            behind = index + 1
+            text = everything[index].text
+            part = self._part(text)
+            after = index + 1
             if not part.whole:
-                for after, longer in chunks.joined(pieces, index):
+                for end, longer in chunks.joined(everything, index):
                     whole = self._part(longer)
                     if whole.whole:
-                        part, behind = whole, after
+                        part, text, after = whole, longer, end
                         break
-            yield part, piece.line
-            index = behind
+            count = text.count("\n")
+            entries.append(_Entry(text, line, count, part, _moved(part.classes, line)))
+            line += count
+            index = after
+        return entries
 
     def _part(self, text: str) -> Part:
         part = self._parts.get(text)
@@ -132,18 +187,31 @@ def _used_elsewhere(name: str, text: str, found: Sequence[ModuleClass]) -> bool:
     )
 
 
-def _moved(found: ModuleClass, by: int) -> ModuleClass:
-    # By hand: `attrs.evolve` takes a third of the time of a keystroke in a large file.
-    return ModuleClass(
-        found.qualname,
-        found.line + by,
-        found.name_column,
-        found.name_width,
-        found.start + by,
-        found.end + by,
-        None if found.forward_line is None else found.forward_line + by,
-        found.forward_column,
-        found.decorators,
-        found.bases,
-        found.fingerprint,
+def _shifted(entry: _Entry, by: int) -> _Entry:
+    if not by:
+        return entry
+    return _Entry(entry.text, entry.line + by, entry.count, entry.part, _moved(entry.classes, by))
+
+
+def _moved(classes: tuple[ModuleClass, ...], by: int) -> tuple[ModuleClass, ...]:
+    # By hand: `attrs.evolve` takes three times as long.
+    return (
+        classes
+        if not by
+        else tuple(
+            ModuleClass(
+                found.qualname,
+                found.line + by,
+                found.name_column,
+                found.name_width,
+                found.start + by,
+                found.end + by,
+                None if found.forward_line is None else found.forward_line + by,
+                found.forward_column,
+                found.decorators,
+                found.bases,
+                found.fingerprint,
+            )
+            for found in classes
+        )
     )

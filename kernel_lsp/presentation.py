@@ -115,6 +115,17 @@ def headroom_phrase(run: Run) -> str:
     )
 
 
+def offer_phrase(run: Run) -> str:
+    """What is offered in a few words; an estimate is said to be one."""
+    if run.delivery is None:
+        return ""
+    estimate = None if run.winner is None else run.winner.estimate
+    if estimate is None or (run.winner is not None and run.winner.measurement is not None):
+        return run.delivery.summary
+    time, target = time_text(estimate.seconds), gpu_text(estimate.target)
+    return f"{run.delivery.summary} · estimate {time} ({target})"
+
+
 def result_phrase(run: Run) -> str:
     """What a run came to, or has come to so far, in one phrase."""
     kernel = run.winner or (run.best if run.active else None)
@@ -301,8 +312,8 @@ def _verified_sentence(kernel: KernelRecord) -> str:
         sentence += f": error {worst.error:.2g} against fp64, bound {worst.bound:.2g}"
     if kernel.measurement is None:
         sentence += "; not measured, there was no GPU"
-    notes = "".join(f" {escape(note)}." for note in verdict.notes)
-    return f"{sentence}.{notes}"
+    notes = "; ".join(escape(note) for note in verdict.notes)
+    return f"{sentence}. Note: {notes}." if notes else f"{sentence}."
 
 
 def _decision_sentence(run: Run) -> str:

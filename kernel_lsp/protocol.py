@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Sequence
 from typing import Any
 
+from attrs import frozen
 from lsprotocol import types as lsp
 from pygls.protocol import LanguageServerProtocol, lsp_method
+from pygls.protocol.json_rpc import MsgId
 from pygls.workspace import TextDocument, Workspace
 
-from search_engine.source import split_lines
+from kernel_lsp.chunks import lines_with_ends
 
 
 class Document(TextDocument):
@@ -26,7 +29,7 @@ class Document(TextDocument):
         """Lines with their ends, kept until the text changes."""
         source = self.source
         if self._cut is None or self._cut[0] is not source:
-            self._cut = (source, split_lines(source))
+            self._cut = (source, lines_with_ends(source))
         return self._cut[1]
 
     def _apply_incremental_change(self, change: lsp.TextDocumentContentChangePartial) -> None:
@@ -41,7 +44,7 @@ class Document(TextDocument):
         if change.range.end.line >= len(lines):
             behind = ""
         changed = lines[first][: where.start.character] + change.text + behind
-        lines[first : last + 1] = split_lines(changed)
+        lines[first : last + 1] = lines_with_ends(changed)
         self._source = "".join(lines)
         # A lone carriage return may have met a line feed: then the lines are cut anew.
         self._cut = None if "\r" in self._source else (self._source, lines)
@@ -67,8 +70,32 @@ class PythonWorkspace(Workspace):
         )
 
 
+@frozen
+class Encoded:
+    """A result that is JSON already."""
+
+    text: str
+
+
 class Protocol(LanguageServerProtocol):
     """The language server's protocol."""
+
+    def encoded(self, value: Any) -> str:
+        """JSON of one of the protocol's types, as pygls would send it."""
+        return json.dumps(value, default=self._serialize_message)
+
+    def _send_response(
+        self, msg_id: MsgId, result: Any | None = None, error: lsp.ResponseError | None = None
+    ) -> None:
+        """Send a result that was encoded before as it is, anything else as pygls does."""
+        if error is not None or not isinstance(result, Encoded):
+            super()._send_response(msg_id, result, error)
+            return
+        self._result_types.pop(msg_id, None)
+        body = f'{{"jsonrpc":"2.0","id":{json.dumps(msg_id)},"result":{result.text}}}'.encode()
+        header = f"Content-Length: {len(body)}\r\n\r\n".encode()
+        if self.writer is not None:
+            self.writer.write(header + body)
 
     @lsp_method(lsp.INITIALIZE)
     def lsp_initialize(

@@ -14,7 +14,7 @@ from kernel_lsp import __version__
 from kernel_lsp.engine import Engine
 from kernel_lsp.features import actions, hover, inlay, lens
 from kernel_lsp.offers import COMMANDS
-from kernel_lsp.protocol import Protocol
+from kernel_lsp.protocol import Encoded, Protocol
 from kernel_lsp.session import EngineFactory, Session
 from kernel_lsp.stdio import own_streams
 
@@ -23,6 +23,8 @@ logger = logging.getLogger(__name__)
 
 class KernelLanguageServer(LanguageServer):
     """pygls's server with a session."""
+
+    protocol: Protocol
 
     def __init__(self, engine: EngineFactory) -> None:
         super().__init__("kernel-lsp", __version__, protocol_cls=Protocol)
@@ -73,8 +75,7 @@ def _documents(server: KernelLanguageServer) -> None:
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_OPEN)
     def opened(params: lsp.DidOpenTextDocumentParams) -> None:
-        if session.documents.open(params.text_document):
-            session.watcher.wake()
+        session.opened(params.text_document)
 
     @server.feature(lsp.TEXT_DOCUMENT_DID_CLOSE)
     def closed(params: lsp.DidCloseTextDocumentParams) -> None:
@@ -85,7 +86,7 @@ def _features(server: KernelLanguageServer) -> None:
     session = server.session
 
     @server.feature(lsp.TEXT_DOCUMENT_CODE_LENS, lsp.CodeLensOptions(resolve_provider=False))
-    def code_lens(params: lsp.CodeLensParams) -> list[lsp.CodeLens]:
+    def code_lens(params: lsp.CodeLensParams) -> Encoded:
         return lens.code_lenses(session, params.text_document.uri)
 
     @server.feature(lsp.TEXT_DOCUMENT_HOVER)

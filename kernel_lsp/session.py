@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +17,7 @@ from kernel_lsp.modules import ModuleClass
 from kernel_lsp.offers import offers
 from kernel_lsp.searches import Processes, Searches
 from kernel_lsp.settings import SECTION, ServerSettings, read_settings
-from kernel_lsp.state import Phase, Standing, headline, standing
+from kernel_lsp.state import ClassRuns, Phase, Standing, headline, standing
 from kernel_lsp.storage import Storage
 from kernel_lsp.watcher import Watcher
 
@@ -51,10 +51,16 @@ class Session:
         self._store_problem: str | None = None
         self._told: set[str] = set()
         self.progress = SearchProgress(self)
-        self._connect()
+        # Made by `_connect`, once the client is answered: finding the data folder takes time.
+        self.connected = False
+        self.storage: Storage
+        self.processes: Processes
+        self.searches: Searches
+        self.watcher: Watcher
 
     def _connect(self) -> None:
         """Storage, processes and watcher for the store that the settings name."""
+        self.connected = True
         path = self.settings.store_path
         self.storage = Storage(path)
         self.processes = self._engine_factory(path, self.settings.interpreter)
@@ -72,6 +78,7 @@ class Session:
 
     async def initialized(self) -> None:
         """Read the configuration, then watch the store."""
+        self._connect()
         if self.capabilities.watch_configuration:
             registration = lsp.Registration(
                 id="kernel-lsp-configuration",
@@ -90,7 +97,8 @@ class Session:
         """Stop watching; searches go on by themselves."""
         for task in list(self._tasks):
             task.cancel()
-        self.storage.close()
+        if self.connected:
+            self.storage.close()
 
     def spawn(self, coroutine: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
         """Run something in the background; what it raises is a line in the log."""
@@ -133,15 +141,15 @@ class Session:
             if problem not in self._told:  # the same mistake may come with every change
                 self._told.add(problem)
                 self.warn(problem)
-        moved = settings.store_path != self.settings.store_path
-        interpreter = settings.interpreter != self.settings.interpreter
-        self.settings = settings
-        if moved:
+        before, self.settings = self.settings, settings
+        if not self.connected:
+            return
+        if settings.store_path != before.store_path:
             self.storage.close()
             self._connect()
             if self._watching is not None:
                 self._watch()
-        elif interpreter:
+        else:
             self.processes.interpreter = settings.interpreter
 
     # --- documents and where their classes stand --------------------------------------
@@ -150,6 +158,11 @@ class Session:
         """The current version of an open Python file."""
         return self.documents.view(self.server.workspace, uri)
 
+    def opened(self, item: lsp.TextDocumentItem) -> None:
+        """Take up a document that the editor opened."""
+        if self.documents.open(item) and self.connected:
+            self.watcher.wake()
+
     def closed(self, uri: str) -> None:
         """Forget a document that the editor closed."""
         self.documents.close(uri)
@@ -157,11 +170,15 @@ class Session:
 
     def standing(self, view: View, module: ModuleClass) -> Standing:
         """Where a class of a view stands."""
-        return standing(module, self.watcher.runs.get(view.path, {}).get(module.qualname))
+        return standing(module, self.runs(view).get(module.qualname))
+
+    def runs(self, view: View) -> Mapping[str, ClassRuns]:
+        """What the store has of a view's classes, by qualified name."""
+        return self.watcher.runs.get(view.path, {}) if self.connected else {}
 
     def standings(self, view: View) -> Iterator[Standing]:
         """Where every class of a view stands, in the order of the file."""
-        runs = self.watcher.runs.get(view.path, {})
+        runs = self.runs(view)
         return (standing(module, runs.get(module.qualname)) for module in view.modules.classes)
 
     def _watched(self) -> set[str]:

@@ -6,7 +6,6 @@ Editors send the settings as initialization options and as the configuration sec
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -85,6 +84,8 @@ def read_settings(
     if value is not None:
         settings = _read(settings, value, "", problems, unknown)
     if unknown:
+        import difflib  # not before `initialize` is answered
+
         known = sorted(_keys(ServerSettings, ""))
         hints = [hint for key in unknown for hint in difflib.get_close_matches(key, known, 1)]
         meant = f"; did you mean {' and '.join(hints)}?" if hints else "."

@@ -89,16 +89,16 @@ def headline(found: Standing) -> str:
     run = found.run
     if run is None:
         return ""
-    from kernel_lsp.presentation import headroom_phrase
+    from kernel_lsp.presentation import headroom_phrase, offer_phrase
 
     if found.phase == "waiting":
         return "waiting to start" if run.status == "queued" else "interrupted, taken up again soon"
     if found.phase == "running":
         return _running(run)
-    if found.phase in ("offered", "accepted"):
-        shown = found.in_place if found.phase == "accepted" else run
-        delivery = (shown or run).delivery
-        return "" if delivery is None else delivery.summary
+    if found.phase == "offered":
+        return offer_phrase(run)
+    if found.phase == "accepted":
+        return offer_phrase(found.in_place or run)
     if found.phase == "outdated":
         return "source changed since this kernel was verified"
     if found.phase == "stale":

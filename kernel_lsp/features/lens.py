@@ -8,32 +8,40 @@ from lsprotocol import types as lsp
 
 from kernel_lsp.documents import Drawn, View
 from kernel_lsp.offers import SHOW_RUN, offers
+from kernel_lsp.protocol import Encoded
 from kernel_lsp.session import Session
 from kernel_lsp.state import Standing, headline
 
 _WIDTH = 100  # characters of the first lens; a longer reason is in the hover
 
 
-def code_lenses(session: Session, uri: str) -> list[lsp.CodeLens]:
-    """The lenses of a file."""
+def code_lenses(session: Session, uri: str) -> Encoded:
+    """The lenses of a file.
+
+    Most classes of a large file are idle and where they were a keystroke ago. Their lenses
+    are kept as JSON: to build and encode them again would be most of the request's time.
+    """
     view = session.view(uri)
     if view is None:
-        return []
+        return Encoded("[]")
+    encoded = session.server.protocol.encoded
+    runs = session.runs(view)
     known, kept = session.lenses.get(uri, {}), {}
-    lenses: list[lsp.CodeLens] = []
-    for found in session.standings(view):
-        if found.run is not None:
-            lenses += _of_class(view, found)
+    lenses: list[str] = []
+    for module in view.modules.classes:
+        if module.qualname in runs:
+            drawn = _of_class(view, session.standing(view, module))
+            lenses += [encoded(lens) for lens in drawn]
             continue
-        # Most classes of a large file are idle and where they were a keystroke ago.
-        module, line = found.module, view.line(found.module.line)
-        drawn = known.get(id(module))
-        if drawn is None or drawn.line != line:
-            drawn = Drawn(module, line, _of_class(view, found))
-        kept[id(module)] = drawn
-        lenses += drawn.lenses
+        line = view.line(module.line)
+        same = known.get(id(module))
+        if same is None or same.line != line:
+            drawn = _of_class(view, session.standing(view, module))
+            same = Drawn(module, line, ",".join(encoded(lens) for lens in drawn))
+        kept[id(module)] = same
+        lenses.append(same.lenses)
     session.lenses[uri] = kept
-    return lenses
+    return Encoded(f"[{','.join(lenses)}]")
 
 
 def arguments(view: View, found: Standing) -> list[dict[str, Any]]:

@@ -237,8 +237,8 @@ EDIT = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
-@given(st.lists(EDIT, max_size=6))
+@settings(max_examples=150, deadline=None)
+@given(st.lists(EDIT, max_size=8))
 def test_random_edits_never_raise(edits: list[tuple[float, int, str]]) -> None:
     finder, text = ModuleFinder(capacity=50), large(4)
     for where, length, insert in edits:

@@ -102,6 +102,7 @@ async def test_an_estimate_is_no_speedup(start, net, interpreter):
     await editor.until_lens("Accept")
     text = await editor.hover(editor.line("class Net"), 8)
     assert "0.160 ms (estimate, H200)" in text
+    assert "verified, not measured · estimate 0.160 ms (H200)" in await editor.titles()
     assert "over eager" not in text.split("Round 1")[1]
     await editor.click("Accept")
     assert await editor.hints() == []

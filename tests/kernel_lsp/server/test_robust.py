@@ -60,7 +60,7 @@ async def test_a_decision_shows_in_the_other_editor(start, net, interpreter):
     await first.open(net)
     await second.open(net)
     await first.click("Optimize with CUDA kernel")
-    await second.until_lens("Reject")
+    await asyncio.gather(first.until_lens("Reject"), second.until_lens("Reject"))
     count = len(second.refreshes)
     await first.click("Reject")
     await second.until(lambda: len(second.refreshes) > count)
