@@ -107,6 +107,9 @@ def _watch(store: Store, engine: Engine, run_id: str, *, quiet: bool) -> Run:
                 if not found.alive and (reason := engine.failure(run_id)) is not None:
                     store.finish(run_id, "failed", reason)
                     continue
+                if found.status == "running" and not found.alive:
+                    # Its process was killed; the lease has run out only now.
+                    engine.start(run_id)
                 total = found.settings.rounds * found.settings.ideas * found.settings.branches
                 done = sum(kernel.finished for kernel in found.kernels)
                 progress.update(
