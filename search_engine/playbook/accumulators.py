@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from search_engine.playbook.dtypes import Arithmetic
+from search_engine.playbook.dtypes import FLOAT, Arithmetic
 
 
 @frozen
@@ -43,12 +43,13 @@ def accumulator(kind: str, real: Arithmetic) -> Accumulator:
             f"  for (int k = 0; k < VEC; ++k) acc = merge(acc, {kind.capitalize()}{{v[k]}});",
         )  # fmt: skip
     if kind == "moments":
+        # Two ulp in the share of a merge move the mean by 2e-7 of the distance between the two.
+        divide = "__fdividef(b.count, count)" if real is FLOAT else "b.count / count"
         return Accumulator(
             "Moments", ("count", "mean", "m2"), "{0, 0, 0}",
             "Elements so far, their mean, and the sum of squares about it.",
             f"  const {t} count = a.count + b.count;\n"
-            "  if (count == 0) return a;\n"
-            f"  const {t} share = b.count / count;\n"
+            f"  const {t} share = count > 0 ? {divide} : 0;\n"
             f"  const {t} delta = b.mean - a.mean;\n"
             "  return {count, a.mean + delta * share, "
             "a.m2 + b.m2 + delta * delta * a.count * share};",
@@ -92,15 +93,20 @@ def definition(kind: str, real: Arithmetic, vec: int) -> list[str]:
 def team_merge(kind: str, real: Arithmetic) -> str:
     """``warp_merge(v)``: over a warp, the same bits in every lane."""
     a = accumulator(kind, real)
-    down = ", ".join(f"__shfl_down_sync(0xffffffffu, v.{f}, offset)" for f in a.fields)
-    first = ", ".join(f"__shfl_sync(0xffffffffu, v.{f}, 0)" for f in a.fields)
-    return (
-        f"// Over the warp, in a fixed order; every lane gets the result.\n"
-        f"__device__ __forceinline__ {a.type} warp_merge({a.type} v) {{\n"
-        f"#pragma unroll\n  for (int offset = 16; offset > 0; offset /= 2) {{\n"
-        f"    v = merge(v, {a.type}{{{down}}});\n  }}\n"
-        f"  return {{{first}}};\n}}"
-    )
+    lines = [
+        "// Over the warp, in a fixed order; every lane gets the result.",
+        f"__device__ __forceinline__ {a.type} warp_merge({a.type} v) {{",
+        "#pragma unroll",
+        "  for (int offset = 16; offset > 0; offset /= 2) {",
+        f"    {a.type} other;",
+        *(f"    other.{f} = __shfl_down_sync(0xffffffffu, v.{f}, offset);" for f in a.fields),
+        "    v = merge(v, other);",
+        "  }",
+        *(f"  v.{f} = __shfl_sync(0xffffffffu, v.{f}, 0);" for f in a.fields),
+        "  return v;",
+        "}",
+    ]
+    return "\n".join(lines)
 
 
 def block_merge(kind: str, real: Arithmetic) -> str:

@@ -55,10 +55,16 @@ def canonical(values: Sequence[Expression], columns: int) -> list[Expression]:
     present = {(s.kind, s.body): s for s in statistics(*named)}
 
     def share(node: Expression) -> Expression | None:
-        """Use the mean of moments, and the maximum of a softmax, that are there anyway."""
-        moments = present.get(("moments", mean_body(node) or node))
-        if moments is not None and mean_body(node) is not None:
-            return Result(moments, "mean")
+        """Use the mean of moments, and the maximum of a softmax, that are there anyway.
+
+        The mean only where it is subtracted from its own values: elsewhere (as an output, say)
+        the plain sum stands, which survives an infinity among the values.
+        """
+        if _is(node, "sub") and mean_body(node.args[1]) == node.args[0]:
+            moments = present.get(("moments", node.args[0]))
+            if moments is not None:
+                centre = Result(moments, "mean")
+                return Apply("sub", (node.args[0], centre), node.dtype, node.name)
         if isinstance(node, Result) and node.statistic.kind == "max":
             softmax = present.get(("softmax", node.statistic.body))
             return None if softmax is None else Result(softmax, "max")

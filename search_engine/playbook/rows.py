@@ -168,7 +168,9 @@ class RowCode:
         if statistic.body == held:
             return None
         number = self.statistics.index(statistic) + 1
-        results: list[Expression] = [Result(s, p) for s in self.statistics for p in self.result_names(s)]
+        results: list[Expression] = [
+            Result(s, p) for s in self.statistics for p in self.result_names(s)
+        ]
         return self.writer.element(
             f"term{number}",
             "What one element adds to a statistic.",

@@ -56,9 +56,7 @@ class Streamed:
         """The shared array of a struct type."""
         return f"partial_{kind.lower()}"
 
-    def absorb(
-        self, level: Sequence[Statistic], where: dict[str, str], indent: str
-    ) -> list[str]:
+    def absorb(self, level: Sequence[Statistic], where: dict[str, str], indent: str) -> list[str]:
         """Lines that load one pack of everything the level needs and add it."""
         code = self.code
         needed: dict[Load, None] = {}
@@ -123,19 +121,37 @@ class Streamed:
                 offset += 1
         return lines
 
-    def read_partials(self, first: str, count: str, indent: str) -> list[str]:
-        """Lines that merge ``count`` parts from slot ``first`` on, into the result names."""
+    def read_partials(
+        self, first: str, count: str, indent: str, *, by_warp: bool, prefix: str = ""
+    ) -> list[str]:
+        """Lines that merge ``count`` parts from slot ``first`` on, into the result names.
+
+        ``by_warp``: every warp reads all parts, without a barrier; else the block shares them.
+        ``prefix`` is put before the names of the accumulators.
+        """
         width = self.scratch_width()
-        lines = [
-            f"{indent}// Every block merges the row's parts itself, in the same fixed order.",
-            *self.accumulators(self.code.statistics, indent),
-            f"{indent}for (int part = threadIdx.x; part < {count}; part += THREADS) {{",
-            f"{indent}  const {self.code.real.type}* p = parts + ({first} + part) * {width};",
+        start, step = ("threadIdx.x % 32", "32") if by_warp else ("threadIdx.x", "THREADS")
+        who = "warp" if by_warp else "block"
+        lines = [f"{indent}// Every {who} merges the row's parts itself, in the same fixed order."]
+        for s in self.code.statistics:
+            identity = self.code.accumulator(s).identity
+            lines.append(f"{indent}{self.type(s)} {prefix}{self.own(s)} = {identity};")
+        lines += [
+            f"{indent}for (int part = {start}; part < {count}; part += {step}) {{",
+            f"{indent}  const {self.code.real.type}* at = parts + ({first} + part) * {width};",
         ]
         offset = 0
         for s in self.code.statistics:
-            items = ", ".join(f"p[{offset + i}]" for i in range(len(self.fields(s))))
+            items = ", ".join(f"at[{offset + i}]" for i in range(len(self.fields(s))))
             offset += len(self.fields(s))
-            merge = f"merge({self.own(s)}, {self.type(s)}{{{items}}})"
-            lines.append(f"{indent}  {self.own(s)} = {merge};")
-        return [*lines, f"{indent}}}", *self.block_results(self.code.statistics, indent)]
+            own = f"{prefix}{self.own(s)}"
+            lines.append(f"{indent}  {own} = merge({own}, {self.type(s)}{{{items}}});")
+        lines.append(f"{indent}}}")
+        for s in self.code.statistics:
+            number = self.code.statistics.index(s) + 1
+            own, total = f"{prefix}{self.own(s)}", f"{prefix}all_{number}"
+            partial = self.partial(self.type(s))
+            merge = f"warp_merge({own})" if by_warp else f"block_merge({own}, {partial})"
+            lines.append(f"{indent}const {self.type(s)} {total} = {merge};")
+            lines += self.names(s, total, indent)
+        return lines

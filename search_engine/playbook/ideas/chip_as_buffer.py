@@ -17,6 +17,7 @@ from search_engine.playbook.program import Program
 from search_engine.playbook.rows import RowCode
 from search_engine.playbook.streamed import Streamed
 
+_SPARE_REGISTERS = 22  # per thread, for addresses, parameters and results
 _SPARE_SHARED = 4096  # the reductions' share of a block, and the system's
 
 
@@ -39,11 +40,11 @@ class ChipAsBuffer(PlaybookIdea):
             "Per cent of the shared memory that holds parameters: every row needs the same ones, "
             "and what is not parked comes from L2 each time.",
         ),
-        "prefetch": (
-            (0, 25, 50, 100),
+        "ahead": (
+            (0, 1, 2, 3, 4, 6, 8),
             "asynchrony and latency hiding",
-            "Per cent of the next row that is asked for while this one is stored: it fills the "
-            "memory system during the grid barrier.",
+            "Packs of the next row that a thread asks for before the grid barrier: they travel "
+            "while the blocks meet, when nothing else would use the memory system.",
         ),
     }
 
@@ -74,11 +75,11 @@ class ChipAsBuffer(PlaybookIdea):
         )
 
     def variants(self, program: Program, facts: DeviceFacts) -> Sequence[Variant]:
-        """Full parking with all, some and no prefetch."""
+        """Parameters parked; as much of the next row ahead as registers allow, and less."""
         parked = 100 if self._parameters(program) else 0
         offered = [
-            Variant.of(threads=threads, parked=parked, prefetch=prefetch)
-            for threads, prefetch in ((1024, 100), (512, 100), (1024, 50), (1024, 0))
+            Variant.of(threads=threads, parked=parked, ahead=ahead)
+            for threads, ahead in ((512, 6), (512, 3), (1024, 2), (1024, 1), (512, 0), (1024, 0))
         ]
         return [v for v in offered if self.valid(program, v, facts)]
 
@@ -107,20 +108,21 @@ class ChipAsBuffer(PlaybookIdea):
     def valid(self, program: Program, variant: Variant, facts: DeviceFacts) -> bool:
         """A thread's share of the row fits half of its registers, or a little more."""
         threads, vector = variant.number("threads"), row_shape.vector(program)
-        words = self.packs(program, threads, facts) * vector * (2 if program.real == "double" else 1)
-        room = min(facts.registers_per_sm // threads, 255) - 30
+        held, ahead = self.packs(program, threads, facts), variant.number("ahead")
+        words = (held + ahead) * vector * (2 if program.real == "double" else 1)
+        room = min(facts.registers_per_sm // threads, 255) - _SPARE_REGISTERS
         if variant.number("parked") and not self._parameters(program):
             return False
-        return words <= room
+        return words <= room and ahead <= held
 
     def seconds(self, program: Program, variant: Variant, facts: DeviceFacts) -> float:
-        """One pass plus, per row, a barrier that prefetching hides in part."""
-        hidden = variant.number("prefetch") / 100 * 0.7
-        barriers = program.row_count * (cost.GRID_SYNC + 1.0e-6) * (1 - hidden)
-        parameters = sum(
-            program.column_count * 4 for _ in self._parameters(program)
-        ) * program.row_count  # fmt: skip
-        unparked = parameters * (1 - 0.9 * variant.number("parked") / 100)
+        """One pass plus, per row, a barrier that what travels meanwhile hides in part."""
+        threads, vector = variant.number("threads"), row_shape.vector(program)
+        moved = variant.number("ahead") * threads * vector * 4 * facts.sm_count
+        hidden = moved / facts.dram_bytes_per_second
+        barriers = program.row_count * max(cost.GRID_SYNC + 1.5e-6 - hidden, 0.3e-6)
+        parameters = len(self._parameters(program)) * program.column_count * 4 * program.row_count
+        unparked = parameters * (1 - 0.85 * variant.number("parked") / 100)
         from_l2 = unparked / (facts.dram_bytes_per_second * cost.L2_RATIO * 2)
         base = cost.pass_seconds(program, facts, efficiency=0.92)
         return base + barriers + from_l2 + 1e-6
@@ -138,7 +140,7 @@ class _Spread:
     ) -> None:
         self.threads = variant.number("threads")
         self.held = idea.packs(program, self.threads, facts)
-        self.prefetched = row_shape.ceil_div(self.held * variant.number("prefetch"), 100)
+        self.ahead = variant.number("ahead")
         self.code = RowCode(program, row_shape.vector(program))
         self.program, self.writer = self.code.program, self.code.writer
         self.streamed = Streamed(self.code)
@@ -200,16 +202,18 @@ class _Spread:
         if self.parked:
             note = "of each parameter per thread in shared memory, for all rows"
             writer.constant("PARKED", self.slots, f"packs {note}")
-        if 0 < self.prefetched < self.held:
-            writer.constant("AHEAD", self.prefetched, "packs of the next row asked for early")
+        if self.ahead:
+            writer.constant(
+                "AHEAD", self.ahead, "packs of the next row on their way during the barrier"
+            )
 
     # --- loops --------------------------------------------------------------------------
 
-    def _held(self, body: list[str], indent: str, *, count: str = "HELD", first: str = "0") -> list[str]:
+    def _held(self, body: list[str], indent: str, *, count: str = "HELD") -> list[str]:
         """The unrolled loop over a thread's packs of the row."""
         return [
             "#pragma unroll",
-            f"{indent}for (int p = {first}; p < {count}; ++p) {{",
+            f"{indent}for (int p = 0; p < {count}; ++p) {{",
             f"{indent}  const int col = begin + (p * THREADS + threadIdx.x){self.unit};",
             f"{indent}  if (col < end) {{",
             *body,
@@ -282,8 +286,7 @@ class _Spread:
             *self._held(self._fill("row", "kept[p]", "        "), "    "),
             "  }",
             f"  for ({index} row = 0; row < rows; ++row) {{",
-            *streamed.accumulators(code.statistics, "    "),
-            *self._held(self._add("kept[p]", "        "), "    "),
+            *self._own_statistics(),
             "    // Columns beyond what is held, if the grid is smaller than meant.",
             *self._rest(
                 [
@@ -303,6 +306,8 @@ class _Spread:
             "    if (threadIdx.x == 0) {",
             *streamed.write_partials(slot, "      "),
             "    }",
+            f"    const {index} next = row + 1;",
+            *self._ask_ahead(),
             "    cooperative_groups::this_grid().sync();",
             *self._merged(),
         ]
@@ -311,17 +316,14 @@ class _Spread:
     def _merged(self) -> list[str]:
         """After the barrier: merge, row values, result, and the next row's loads."""
         code = self.code
-        merged = self.streamed.read_partials("row * gridDim.x", "gridDim.x", "    ")
-        rename = {f"own_{i + 1}": f"grid_{i + 1}" for i in range(len(code.statistics))}
-        rename |= {f"all_{i + 1}": f"total_{i + 1}" for i in range(len(code.statistics))}
-        for old, new in rename.items():
-            merged = [line.replace(old, new) for line in merged]
+        merged = self.streamed.read_partials(
+            "row * gridDim.x", "gridDim.x", "    ", by_warp=True, prefix="row_"
+        )
         places, where = code.row_places("    ")
         lines = [*merged, *places, *code.row_value_lines(where, "    ")]
         if code.per_row:
             lines += ["    if (blockIdx.x == 0 && threadIdx.x == 0) {",
                       *code.per_row_lines(where, "      "), "    }"]  # fmt: skip
-        lines.append(f"    const {code.index} next = row + 1;")
         if self.epilogue is not None:
             rest_places, columns = code.column_places("      ")
             size = "VEC" if self.vec > 1 else "1"
@@ -337,15 +339,63 @@ class _Spread:
                 ],
                 "    ",
             )  # fmt: skip
-        early = self.prefetched if self.epilogue is not None else 0
-        if early < self.held:
-            first = "0" if early == 0 else "AHEAD"
+        else:
             lines += [
                 "    if (next < rows) {",
-                *self._held(self._fill("next", "kept[p]", "          "), "      ", first=first),
+                *self._held(self._next_pack("          "), "      "),
                 "    }",
             ]
         return lines
+
+    def _ask_ahead(self) -> list[str]:
+        """Before the barrier: the next row's first packs."""
+        if not self.ahead:
+            return []
+        size = "VEC" if self.vec > 1 else "1"
+        return [
+            "    // On their way while the blocks meet.",
+            f"    {self.code.real.type} coming[AHEAD][{size}];",
+            "    if (next < rows) {",
+            *self._held(self._fill("next", "coming[p]", "          "), "      ", count="AHEAD"),
+            "    }",
+        ]
+
+    def _next_pack(self, indent: str) -> list[str]:
+        """The next row's pack takes the place of the one just stored."""
+        fill = self._fill("next", "kept[p]", indent + ("  " if self.ahead else ""))
+        if not self.ahead:
+            return fill
+        copy = (
+            f"{indent}  for (int k = 0; k < VEC; ++k) kept[p][k] = coming[p][k];"
+            if self.vec > 1
+            else f"{indent}  kept[p][0] = coming[p][0];"
+        )
+        return [f"{indent}if (p < AHEAD) {{", copy, f"{indent}}} else {{", *fill, f"{indent}}}"]
+
+    def _own_statistics(self) -> list[str]:
+        """The statistics of what this thread holds; moments in two exact passes."""
+        code = self.code
+        kinds = [s.kind for s in code.statistics]
+        if kinds != ["moments"] or self.bodies[code.statistics[0]] is not None:
+            return [
+                *self.streamed.accumulators(code.statistics, "    "),
+                *self._held(self._add("kept[p]", "        "), "    "),
+            ]
+        real = code.real.type
+        each, inner = (
+            ("for (int k = 0; k < VEC; ++k) ", "        ") if self.vec > 1 else ("", "        ")
+        )
+        at = "kept[p][k]" if self.vec > 1 else "kept[p][0]"
+        step = " VEC" if self.vec > 1 else " 1"
+        add = [f"{inner}count +={step};", f"{inner}{each}total += {at};"]
+        square = [f"{inner}{each}squares += ({at} - own_mean) * ({at} - own_mean);"]
+        return [
+            f"    {real} count = 0, total = 0, squares = 0;",
+            *self._held(add, "    "),
+            f"    const {real} own_mean = count > 0 ? total / count : 0;",
+            *self._held(square, "    "),
+            "    Moments own_1 = {count, own_mean, squares};",
+        ]
 
     def _result(self, epilogue: Element, where: dict[str, str], element: str) -> list[str]:
         """Store each held pack, then ask for the next row's pack in its place."""
@@ -356,10 +406,7 @@ class _Spread:
         for load in self.parked:
             held[load] = f"{code.writer.leaf_name(load)}_v{element}"
         body = [*places, *parked, *code.finish(epilogue, held, where | columns, inner)]
-        if self.prefetched:
-            guard = "next < rows" + (" && p < AHEAD" if self.prefetched < self.held else "")
-            fill = self._fill("next", "kept[p]", inner + "  ")
-            body += [f"{inner}if ({guard}) {{", *fill, f"{inner}}}"]
+        body += [f"{inner}if (next < rows) {{", *self._next_pack(inner + "  "), f"{inner}}}"]
         return self._held(body, "    ")
 
     def _slot(self, position: int) -> str:

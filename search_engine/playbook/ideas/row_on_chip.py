@@ -31,9 +31,9 @@ class RowOnChip(PlaybookIdea):
             "while the first one waits.",
         ),
         "registers": (
-            (0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16),
+            (0, 25, 50, 75, 100),
             "memory access",
-            "What is held in registers needs no address and no bank; what is parked in shared "
+            "Per cent of the row in registers, the rest in shared memory. What is held in registers needs no address and no bank; what is parked in shared "
             "memory frees registers for loads in flight.",
         ),
         "vector": (
@@ -82,23 +82,25 @@ class RowOnChip(PlaybookIdea):
         return 8 if program.dtype == "float64" else 4
 
     def variants(self, program: Program, facts: DeviceFacts) -> Sequence[Variant]:
-        """Thread counts that fit, all in registers, part in shared memory, with prefetch."""
+        """Thread counts that fit; all in registers, or half of it parked; with prefetch."""
         vector = row_shape.vector(program)
-        offered = []
-        for threads in (256, 512, 1024, 128):
-            packs = row_shape.ceil_div(program.column_count, threads * vector)
-            room = self._most_registers(threads, vector, program, facts)
-            if packs > room + self._most_shared(threads, vector, program, facts):
-                continue
-            held = min(packs, room)
-            half = min((packs + 1) // 2, room)
-            for registers, prefetch in ((held, "no"), (half, "yes"), (half, "no"), (held, "yes")):
-                offered.append(
-                    Variant.of(threads=threads, registers=registers, vector=vector,
-                               prefetch=prefetch, once="no")
-                )  # fmt: skip
-        good = dict.fromkeys(v for v in offered if self.valid(program, v, facts))
+        offered = [
+            Variant.of(threads=threads, registers=share, vector=vector, prefetch=prefetch,
+                       once="no")
+            for threads in (256, 512, 1024, 128)
+            for share in (100, 75, 50)
+            for prefetch in ("no", "yes")
+        ]  # fmt: skip
+        good = [v for v in offered if self.valid(program, v, facts)]
         return sorted(good, key=lambda v: self.seconds(program, v, facts))
+
+    @staticmethod
+    def _packs(program: Program, variant: Variant) -> tuple[int, int]:
+        """(packs in registers, packs in shared memory) of a thread."""
+        step = variant.number("threads") * variant.number("vector")
+        packs = row_shape.ceil_div(program.column_count, step)
+        held = (packs * variant.number("registers") + 50) // 100
+        return held, packs - held
 
     def _most_registers(
         self, threads: int, vector: int, program: Program, facts: DeviceFacts
@@ -120,24 +122,23 @@ class RowOnChip(PlaybookIdea):
         threads, vector = variant.number("threads"), variant.number("vector")
         if row_shape.vector(program) % vector:
             return False
-        packs = row_shape.ceil_div(program.column_count, threads * vector)
-        registers = variant.number("registers")
-        if registers > min(packs, self._most_registers(threads, vector, program, facts)):
+        held, parked = self._packs(program, variant)
+        if held > self._most_registers(threads, vector, program, facts):
             return False
-        if packs - registers > self._most_shared(threads, vector, program, facts):
+        if parked > self._most_shared(threads, vector, program, facts):
             return False
         if variant.word("prefetch") == "yes":
             plain = isinstance(RowCode(program, vector).kept, Load)
             many = program.row_count > facts.sm_count
-            return plain and many and registers > 0 and len(program.rows) == 1
+            return plain and many and held > 0 and len(program.rows) == 1
         return True
 
     def _blocks_per_sm(self, program: Program, variant: Variant, facts: DeviceFacts) -> int:
         threads, vector = variant.number("threads"), variant.number("vector")
-        packs = row_shape.ceil_div(program.column_count, threads * vector)
-        words = variant.number("registers") * vector * self._item(program) // 4
+        held, parked_packs = self._packs(program, variant)
+        words = held * vector * self._item(program) // 4
         registers = facts.registers_per_sm // (threads * (words + _SPARE_REGISTERS + 4))
-        parked = (packs - variant.number("registers")) * threads * vector * self._item(program)
+        parked = parked_packs * threads * vector * self._item(program)
         shared = facts.shared_per_sm // (parked + _RESERVED_SHARED)
         return max(1, min(registers, shared, facts.threads_per_sm // threads))
 
@@ -160,15 +161,14 @@ class RowOnChip(PlaybookIdea):
     def render(self, program: Program, variant: Variant, facts: DeviceFacts) -> str:
         """The kernel text."""
         threads, vector = variant.number("threads"), variant.number("vector")
-        packs = row_shape.ceil_div(program.column_count, threads * vector)
-        registers = variant.number("registers")
+        registers, parked = self._packs(program, variant)
         prefetch = variant.word("prefetch") == "yes"
         plan = HeldRow(
             vec=vector,
             lanes=threads,
             threads=threads,
             registers=registers,
-            shared=packs - registers,
+            shared=parked,
             prefetch=prefetch,
             once=variant.word("once") == "yes",
             min_blocks=self._blocks_per_sm(program, variant, facts) if prefetch else 1,

@@ -16,6 +16,10 @@ from search_engine.playbook.rows import RowCode
 from search_engine.playbook.streamed import Streamed
 
 
+# Parts that every warp of the second launch merges by itself: eight to a lane, no barrier.
+_BY_WARP = 256
+
+
 class SplitRows(PlaybookIdea):
     """Two launches: blocks share a row's statistics through scratch memory."""
 
@@ -120,7 +124,7 @@ class _Split:
         writer, program = self.writer, self.program
         epilogue = self.streamed.define()
         chunk = self.threads * self.variant.number("packs") * self.code.vec
-        splits = row_shape.ceil_div(program.column_count, chunk)
+        self.splits = splits = row_shape.ceil_div(program.column_count, chunk)
         writer.constant("COLS", program.column_count, "elements of a row")
         if self.code.vec > 1:
             writer.constant("VEC", self.code.vec, "neighbours that a thread moves in one access")
@@ -193,15 +197,13 @@ class _Split:
         inner, columns = code.column_places("    ")
         tensors = self.writer.parameters(self.program.loads, self.program.stores)
         names = [name for _, name in tensors]
-        self.writer.lines.append(
-            launch_line("row_results", grid, self.threads, [*names, "parts"])
-        )
+        self.writer.lines.append(launch_line("row_results", grid, self.threads, [*names, "parts"]))
         head = wrapped(
             'extern "C" __global__ void __launch_bounds__(THREADS) row_results(',
             [*(d for d, _ in tensors), f"const {real}* __restrict__ parts"],
             ") {",
         )
-        body = streamed.partials("  ")
+        body = [] if self.splits <= _BY_WARP else streamed.partials("  ")
         if self.variant.word("order") == "reversed":
             body += [
                 "  // From the end back: the last parts that were read are still in L2.",
@@ -212,7 +214,7 @@ class _Split:
         body += [
             *self._place(),
             *places,
-            *streamed.read_partials("row * PARTS", "PARTS", "  "),
+            *streamed.read_partials("row * PARTS", "PARTS", "  ", by_warp=self.splits <= _BY_WARP),
             *code.row_value_lines(where, "  "),
         ]
         if code.per_row:
