@@ -102,6 +102,8 @@ def _observe(
     state = {key: tensor.detach() for key, (_, tensor) in state_of(module).items()}
     changed = attributes(module)
     observer = Observer(watched | state)
+    fast_path = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one operator that hides what it computes
     try:
         with torch.no_grad(), RandomState(device) as generators, observer:
             result = module(*call.args, **call.kwargs)
@@ -116,6 +118,8 @@ def _observe(
             path,
             f"check the shapes that {_giver(source)} gives ({given or 'no tensor'})",
         ) from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast_path)
     if observer.mutation is not None:
         tensor, op = observer.mutation
         what = "input" if tensor in watched else "tensor"

@@ -74,6 +74,7 @@ class Captured:
         self._sliced: dict[str, int] = {}  # input name → leading size
         self._reduced: dict[int, Captured | None] = {}
         self.own_integers = False  # integers and bools only as the user's get_inputs gives them
+        self.accepts: Domain = "any"  # forward raises on floats outside of it
         self.keep_state = False  # parameters and buffers must stay as they are
 
     # --- running -------------------------------------------------------------------
@@ -183,6 +184,7 @@ class Captured:
         other._sliced = dict(self._sliced)
         other.own_integers = self.own_integers
         other.keep_state = self.keep_state
+        other.accepts = self.accepts
         if self._originals is not None:
             other._originals = {k: v.to(device) for k, v in self._originals.items()}
         return other
@@ -236,6 +238,7 @@ class Captured:
         other._originals = self._remember()
         other.own_integers = self.own_integers
         other.keep_state = self.keep_state
+        other.accepts = self.accepts
         try:
             outputs = other.run(other.draw(0))
         except Exception:  # noqa: BLE001 (whatever a forward raises on sizes it was not made for)

@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 from attrs import frozen
-from torch.utils.flop_counter import flop_registry
+from torch.utils.flop_counter import flop_registry, sdpa_flop_count
 
 # Names of ATen operators by what an element of them costs.
 _MOVES = frozenset({
@@ -41,7 +41,6 @@ _PER_INPUT = {
     "native_batch_norm": 8,
     "cudnn_batch_norm": 8,
     "_native_batch_norm_legit": 8,
-    "_native_batch_norm_legit_no_training": 4,
     "logsumexp": 3,
     "linalg_vector_norm": 2,
     "norm": 2,
@@ -52,7 +51,10 @@ _POOLS = frozenset({
     "max_pool2d_with_indices", "max_pool3d_with_indices", "avg_pool2d", "avg_pool3d",
     "mkldnn_max_pool2d",
 })  # fmt: skip
-_BATCH_NORMS = frozenset(("native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit"))
+_BATCH_NORMS = frozenset({
+    "native_batch_norm", "cudnn_batch_norm", "_native_batch_norm_legit",
+    "_native_batch_norm_legit_no_training",
+})  # fmt: skip
 
 
 @frozen
@@ -77,6 +79,15 @@ def cost_of(
     name = name_of(func)
     packet = func.overloadpacket
     inputs = [a for a in args if isinstance(a, torch.Tensor)]
+    if name == "_scaled_dot_product_flash_attention_for_cpu":  # not in torch's registry
+        shapes = [t.shape for t in inputs[:3]]
+        return Cost(sdpa_flop_count(*shapes), 0, max(shapes[0][-1], shapes[1][-2]))
+    if name == "mkldnn_rnn_layer":  # (steps, batch, features), weights of input and hidden state
+        steps = inputs[0].shape[0] * inputs[0].shape[1]
+        weights = inputs[1].numel() + inputs[2].numel()
+        return Cost(2 * steps * weights, 0, max(inputs[1].shape[1], inputs[2].shape[1]))
+    if name in _BATCH_NORMS and not (len(args) > 5 and args[5] is True):
+        return Cost(0, 4 * inputs[0].numel(), 1)  # running statistics: nothing is summed
     if packet in flop_registry:
         flops = int(flop_registry[packet](*args, **kwargs, out_val=result))
         return Cost(flops, 0, _product_length(name, args), "conv" in name)

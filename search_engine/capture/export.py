@@ -29,6 +29,14 @@ _IDENTITIES = frozenset(
     {"aten.detach.default", "aten.alias.default", "aten.lift_fresh_copy.default"}
 )
 _DROPOUTS = frozenset({"aten.dropout.default", "aten.feature_dropout.default"})
+# The identity where shape and dtype stay: x[:n] of n rows, .to() the dtype that it has.
+_RESHAPES = frozenset(
+    f"aten.{name}"
+    for name in (
+        "slice.Tensor", "view.default", "reshape.default", "expand.default", "to.dtype",
+        "to.dtype_layout", "to.device",
+    )
+)  # fmt: skip
 _USER_LINE = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -174,7 +182,8 @@ class _Reader:
             return  # read by getitem nodes
         if not isinstance(value, torch.Tensor):
             raise Unsupported(f"{op} gives a number that depends on the data.")
-        if op in self._skipped or (op in _DROPOUTS and not (node.args[1] and node.args[2])):
+        dropped = op in _DROPOUTS and not (node.args[1] and node.args[2])
+        if op in self._skipped or dropped or (op in _RESHAPES and _changes_nothing(node)):
             self._values[node.name] = self._argument(node.args[0])
             return
         args = tuple(self._argument(a) for a in node.args)
@@ -232,6 +241,16 @@ class _Reader:
         if isinstance(value, torch.SymInt):
             return self._size(value, "a size")
         raise Unsupported(f"An argument of type {type(value).__name__} has no place in the graph.")
+
+
+def _changes_nothing(node: torch.fx.Node) -> bool:
+    source: Any = node.args[0]
+    before, after = source.meta.get("val"), node.meta["val"]
+    return (
+        isinstance(before, torch.Tensor)
+        and before.dtype == after.dtype
+        and before.shape == after.shape
+    )
 
 
 def _needed(nodes: list[Node], outputs: list[str]) -> tuple[Node, ...]:

@@ -11,6 +11,7 @@ import attrs
 import torch
 
 from search_engine.capture.captured import Captured, state_of
+from search_engine.capture.values import DOMAINS, Domain
 from search_engine.errors import CaptureError
 
 _SMALL_FLOPS = 2 * 10**10  # about a second of eager on two cores
@@ -19,7 +20,7 @@ _SEED = 1
 
 
 def probe(captured: Captured, *, dynamic: str | None) -> None:
-    """Set ``own_integers`` and ``keep_state`` of ``captured``, and its task's notes.
+    """Set ``own_integers``, ``accepts`` and ``keep_state`` of ``captured``, and its task's notes.
 
     ``dynamic`` is an operator whose result's shape depends on values. Raises CaptureError
     where the outputs' shapes do.
@@ -45,6 +46,7 @@ def probe(captured: Captured, *, dynamic: str | None) -> None:
     discrete = any(not t.is_floating_point() for t in small.tensors(small.draw(_SEED)).values())
     if (discrete or dynamic) and not works():
         small.own_integers = captured.own_integers = True
+    captured.accepts = small.accepts = _domain(small)
     if any(tensor.is_floating_point() for _, tensor in state_of(captured.module).values()):
         usual = works()
         small.randomise(_SEED)
@@ -61,3 +63,18 @@ def probe(captured: Captured, *, dynamic: str | None) -> None:
     captured._reduced.clear()
     if captured.device.startswith("cuda"):
         torch.cuda.empty_cache()
+
+
+def _domain(captured: Captured) -> Domain:
+    """The widest domain that forward does not refuse.
+
+    On a GPU such a refusal is an assertion in a kernel, after which the process is lost; so
+    it must be known before.
+    """
+    for domain in DOMAINS[:-1]:
+        try:
+            captured.run(captured.draw(_SEED, "normal", domain))
+        except RuntimeError:
+            continue
+        return domain
+    return DOMAINS[-1]

@@ -14,6 +14,7 @@ import torch
 from attrs import frozen
 
 Domain: TypeAlias = Literal["any", "positive", "unit"]
+DOMAINS: tuple[Domain, ...] = ("any", "positive", "unit")  # each within the one before
 
 # "default": the user's own values. The others are for floating inputs.
 DISTRIBUTIONS = (

@@ -60,6 +60,8 @@ class Doubled:
             torch.set_default_dtype(torch.float64)
             with _Widen():
                 outputs = self._captured.run(wide, self._module)
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise
         except Exception as error:
             reason = " ".join(str(error).split())[:160]
             raise NoReference(f"{type(error).__name__}: {reason}") from error

@@ -15,13 +15,11 @@ from attrs import define, field, frozen
 
 from search_engine.capture.call import Call
 from search_engine.capture.captured import Captured
-from search_engine.capture.values import Domain
+from search_engine.capture.values import DOMAINS, Domain
 from search_engine.verify.doubled import Doubled, NoReference
 from search_engine.verify.errors import ErrorSums, all_finite
 
 _KEPT_BYTES = 2**30  # of inputs and answers of one session
-
-DOMAINS: tuple[Domain, ...] = ("any", "positive", "unit")
 
 
 @frozen
@@ -80,6 +78,10 @@ class Answers:
         return sum(t.numel() * t.element_size() for t in both)
 
 
+class Refused(Exception):
+    """The module's forward raises on these values; the message is the error's class."""
+
+
 class Dropped(Exception):
     """A distribution on which eager itself has no answer; the message says why."""
 
@@ -113,7 +115,7 @@ class Reference:
         kept = self._kept.get((distribution, seed))
         if kept is not None:
             return kept.inputs
-        return self._draw(distribution, seed, self._domains.get(distribution, "any"))
+        return self._draw(distribution, seed, self.domain(distribution))
 
     def answers(self, inputs: Inputs) -> Answers:
         """Eager's and the fp64 answer on a draw.
@@ -124,7 +126,10 @@ class Reference:
         if kept is not None:
             return kept.answers
         self._set_state(inputs)
-        answers = self.evaluate(inputs.call)
+        try:
+            answers = self.evaluate(inputs.call)
+        except Refused as error:
+            raise Dropped(f"forward raises {error}") from error
         reason = unusable(answers)
         if reason is not None:
             raise Dropped(reason)
@@ -143,13 +148,13 @@ class Reference:
         if distribution in self._domains:
             return
         reason = ""
-        for domain in DOMAINS:
+        for domain in DOMAINS[DOMAINS.index(self.captured.accepts) :]:
             inputs = self._draw(distribution, seed, domain)
             self._set_state(inputs)
             try:
                 answers = self.evaluate(inputs.call)
-            except Exception as error:  # noqa: BLE001 (forward refuses such values)
-                reason = f"forward raises {type(error).__name__}"
+            except Refused as error:
+                reason = f"forward raises {error}"
                 continue
             unfit = unusable(answers)
             if unfit is None:
@@ -164,11 +169,16 @@ class Reference:
 
     def domain(self, distribution: str) -> Domain:
         """The domain found by ``prepare``."""
-        return self._domains.get(distribution, "any")
+        return self._domains.get(distribution, self.captured.accepts)
 
     def evaluate(self, call: Call) -> Answers:
-        """Both answers on any call, under the parameters as they are now."""
-        eager = self.captured.run(call)
+        """Both answers on any call, under the parameters as they are now. Raises Refused."""
+        try:
+            eager = self.captured.run(call)
+        except (torch.OutOfMemoryError, torch.AcceleratorError):
+            raise  # the device's trouble, not the values'
+        except Exception as error:
+            raise Refused(type(error).__name__) from error
         if self.no_fp64 is None:
             try:
                 self._doubled = self._doubled or Doubled(self.captured)

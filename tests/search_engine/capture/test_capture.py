@@ -312,3 +312,39 @@ def test_train_mode(take):
     )
     assert take(text, mode="train").task.graph.nodes[0].args[1] == 2
     assert take(text).task.graph.nodes[0].args[1] == 3
+
+
+COSTS = {
+    "batch norm in eval sums nothing": ("nn.BatchNorm2d(8)", "torch.rand(4, 8, 6, 6)", 4 * 1152, 1),
+    "convolution": ("nn.Conv2d(8, 2, 3, bias=False)", "torch.rand(1, 8, 5, 5)", 2 * 72 * 18, 72),
+    "transposed": ("nn.ConvTranspose2d(2, 8, 3, bias=False)", "torch.rand(1, 2, 4, 4)", 4608, 18),
+    "softmax": ("nn.Softmax(-1)", "torch.rand(4, 8)", 5 * 32, 8),
+    "sum of all": ("nn.Flatten(0).forward", "torch.rand(4, 8)", 32, 32),
+    "long short-term memory": ("nn.LSTM(4, 3)", "torch.rand(5, 2, 4)", 2 * 10 * 12 * 7, 4),
+}
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_costs(take, name):
+    layer, value, flops, reduction = COSTS[name]
+    call = {"sum of all": "self.layer(x).sum()", "long short-term memory": "self.layer(x)[0]"}
+    task = take(
+        "class Net(nn.Module):\n"
+        "    def __init__(self):\n"
+        "        super().__init__()\n"
+        f"        self.layer = {layer}\n"
+        f"    def forward(self, x): return {call.get(name, 'self.layer(x)')}\n"
+        f"def get_inputs(): return [{value}]\n"
+    ).task
+    assert task.longest_reduction == reduction
+    assert task.flops == flops
+
+
+def test_attention_is_counted(take):
+    task = take(
+        "class Net(nn.Module):\n"
+        "    def forward(self, q, k, v): return F.scaled_dot_product_attention(q, k, v)\n"
+        "def get_inputs(): return [torch.rand(2, 4, 32, 16) for _ in range(3)]\n"
+    ).task
+    assert task.flops >= 2 * 2 * 2 * 4 * 32 * 32 * 16
+    assert task.longest_reduction == 32

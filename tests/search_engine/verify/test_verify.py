@@ -380,3 +380,23 @@ def test_seeds_are_secret_unless_given(captured):
 
     assert torch.equal(inputs(3), inputs(3))
     assert not torch.equal(inputs(None), inputs(None))
+
+
+def test_values_that_forward_refuses_are_never_given(module):
+    """On a GPU the refusal of binary_cross_entropy ends the process."""
+    captured = module(
+        "class Net(nn.Module):\n"
+        "    def forward(self, p, y): return F.binary_cross_entropy(p, y)\n"
+        "def get_inputs(): return [torch.rand(80, 96), torch.rand(80, 96).round()]\n"
+    )
+    assert captured.accepts == "unit"
+    ranges = []
+
+    def honest(t, out):
+        ranges.append((float(t["p"].min()), float(t["p"].max())))
+        return F.binary_cross_entropy(t["p"], t["y"])
+
+    found = verdict(captured, honest)
+    assert found.accepted, found.reason
+    assert all(0 <= low <= high <= 1 for low, high in ranges)
+    assert len(ranges) > 8
