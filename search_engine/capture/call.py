@@ -73,11 +73,6 @@ def output_leaves(result: Any) -> dict[str, torch.Tensor]:
     return {f"out.{key}": value for key, value in items.items()}
 
 
-def output_kind(result: Any) -> str:
-    """``tensor``, ``tuple``, ``list`` or ``dict``."""
-    return "tensor" if isinstance(result, torch.Tensor) else type(result).__name__
-
-
 def _by_parameter(forward: Callable[..., Any], call: Call) -> Iterator[tuple[str, Any]]:
     bound = inspect.signature(forward).bind(*call.args, **call.kwargs)
     for name, value in bound.arguments.items():
