@@ -8,12 +8,8 @@ without the user's environment and within limits: a template can loop as well as
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import shlex
 import shutil
-import signal
-import subprocess
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +19,7 @@ from attrs import frozen
 from search_engine.contract.kernel import Kernel
 from search_engine.contract.tune import fill
 from search_engine.devices.cpu.module import Module, inspect
+from search_engine.devices.cpu.parallel import Rules, run_rules
 from search_engine.devices.cpu.rewrite import entry_lines, translate
 from search_engine.devices.cpu.screen import (
     foreign_files,
@@ -34,9 +31,6 @@ from search_engine.devices.cpu.toolchain import INCLUDE, SOURCES, Toolchain, run
 from search_engine.errors import SetupError
 from search_engine.verdict import Finding
 
-COMPILER_SECONDS = 30  # of CPU time, for one step
-COMPILER_BYTES = 4 * 2**30
-OUTPUT_BYTES = 256 * 2**20
 MOST_FINDINGS = 5
 
 _NAME = "kernel.cu"
@@ -72,7 +66,7 @@ class Builder:
         if path.exists():
             return path
         with self._workspace() as folder:
-            rules = {
+            rules: Rules = {
                 f"{source.stem}.o": (
                     [*self._toolchain.command, *("-std=c++17", "-O2", "-fno-exceptions"),
                      *("-fno-rtti", "-fno-stack-protector", "-c", str(source), "-o",
@@ -84,7 +78,7 @@ class Builder:
             objects = list(rules)
             command = [*self._toolchain.command, "-rdynamic", "-Wl,--no-as-needed", *objects]
             rules["runner"] = ([*command, "-o", "runner", "-lm", "-ldl"], objects)
-            _ninja(Path(folder), rules)
+            run_rules(Path(folder), rules)
             built = Path(folder) / "runner"
             if not built.exists():
                 log = "\n".join(p.read_text() for p in sorted(Path(folder).glob("*.log")))
@@ -156,7 +150,7 @@ class Builder:
         self, folder: Path, kernels: dict[str, Kernel]
     ) -> dict[str, Build | list[Finding]]:
         results: dict[str, Build | list[Finding]] = {}
-        rules: dict[str, tuple[list[str], list[str]]] = {}
+        rules: Rules = {}
         for key, kernel in kernels.items():
             findings = screen_source(kernel.source)
             if findings:
@@ -165,7 +159,7 @@ class Builder:
             (folder / key).mkdir()
             (folder / key / _NAME).write_text(_filled_translation(kernel, self._toolchain.gcc))
             rules[f"{key}/kernel.ii"] = (self._preprocess(key), [])
-        _ninja(folder, rules)
+        run_rules(folder, rules)
 
         rules = {}
         for key, kernel in kernels.items():
@@ -175,11 +169,9 @@ class Builder:
             if findings:
                 results[key] = findings[:MOST_FINDINGS]
                 continue
-            rules[f"{key}/plain.so"] = (self._compile(key, "plain", ()), [])
-            rules[f"{key}/hooked.so"] = (
-                self._compile(key, "hooked", (*self._toolchain.hooked, *_WRAPPED)), []
-            )  # fmt: skip
-        _ninja(folder, rules)
+            rules |= self._module(key, "plain", (), ())
+            rules |= self._module(key, "hooked", self._toolchain.hooked, _WRAPPED)
+        run_rules(folder, rules)
 
         for key, kernel in kernels.items():
             if key not in results:
@@ -190,19 +182,26 @@ class Builder:
         return [
             *self._toolchain.command, *self._toolchain.common, "-E", "-x", "c++",
             *("-nostdinc", "-nostdinc++", "-I", str(INCLUDE)),
-            *("-include", "simt.h", "-fno-diagnostics-show-caret"),
+            *("-include", "simt.h"),
             *(f"-D__CUDA_ARCH__={self._architecture}", "-D__CUDACC__", "-D__NVCC__"),
             *("-D__CUDACC_RTC__", "-MD", "-MF", f"{key}/kernel.d"),
             *(f"{key}/{_NAME}", "-o", f"{key}/kernel.ii"),
         ]  # fmt: skip
 
-    def _compile(self, key: str, name: str, options: Sequence[str]) -> list[str]:
-        source = ("-x", "c++-cpp-output", f"{key}/kernel.ii", "-x", "none")
-        return [
-            *self._toolchain.command, *self._toolchain.common, *options, *self._toolchain.link,
-            "-fno-diagnostics-show-caret", *source, *self._toolchain.libraries,
-            "-o", f"{key}/{name}.so",
-        ]  # fmt: skip
+    def _module(
+        self, key: str, name: str, compiling: Sequence[str], linking: Sequence[str]
+    ) -> Rules:
+        """Compile, then link: in one step zig would build the sanitizer's library as well."""
+        tools = self._toolchain
+        source, output, module = f"{key}/kernel.ii", f"{key}/{name}.o", f"{key}/{name}.so"
+        # zig's driver does not know preprocessed text by name; a directive in it is a finding.
+        language = "c++-cpp-output" if tools.gcc else "c++"
+        compile_ = [*tools.command, *tools.common, *compiling, "-nostdinc", "-x", language]
+        link = [*tools.command, *tools.link, *linking, output, *tools.libraries]
+        return {
+            output: ([*compile_, "-c", source, "-o", output], []),
+            module: ([*link, "-o", module], [output]),
+        }
 
     def _judge(self, folder: Path, key: str, kernel: Kernel) -> list[Finding]:
         """Findings of the preprocessor's step: what it opened comes before what it said."""
@@ -223,13 +222,13 @@ class Builder:
     def _take(self, folder: Path, key: str, kernel: Kernel) -> Build | list[Finding]:
         for name in ("plain.so", "hooked.so"):
             if not (folder / key / name).exists():
-                log = _log(folder, f"{key}/{name}")
+                log = _log(folder, f"{key}/{name[:-3]}.o") + _log(folder, f"{key}/{name}")
                 return _diagnostics(log, kernel)[:MOST_FINDINGS] or [_no_diagnostic(log)]
         target = self._cache / "modules" / key
         loaded = self._load(key, folder / key)
         if isinstance(loaded, list):
             return loaded[:MOST_FINDINGS]
-        for name in ("kernel.d", "kernel.ii"):
+        for name in ("kernel.d", "kernel.ii", "plain.o", "hooked.o"):
             (folder / key / name).unlink(missing_ok=True)
         try:
             (folder / key).replace(target)
@@ -288,57 +287,3 @@ def _no_diagnostic(log: str) -> Finding:
     own = [row for row in log.splitlines() if "error" in row.lower() and "/" not in row]
     reason = own[0][:200] if own else "it ended without a message, or took too long"
     return Finding("compile", f"the kernel does not compile: {reason}")
-
-
-# --- ninja --------------------------------------------------------------------------------
-
-
-def _ninja_program() -> str:
-    try:
-        import ninja
-    except ImportError:
-        program = shutil.which("ninja")
-    else:
-        program = shutil.which("ninja", path=ninja.BIN_DIR) or shutil.which("ninja")
-    if program is None:
-        raise SetupError("The build tool ninja is not found: run `pip install ninja`.")
-    return program
-
-
-def _escape(text: str) -> str:
-    return text.replace("$", "$$").replace(" ", "$ ").replace(":", "$:")
-
-
-def _ninja(folder: Path, rules: dict[str, tuple[list[str], list[str]]]) -> None:
-    """Run commands in parallel; ``rules`` maps an output to its command and inputs.
-
-    A failed command leaves its log and no output. Everything ends with the call.
-    """
-    if not rules:
-        return
-    text = ["rule run", "  command = $cmd", ""]
-    for output, (command, inputs) in rules.items():
-        line = f"{shlex.join(command)} > {shlex.quote(output + '.log')} 2>&1"
-        text += [f"build {_escape(output)}: run {' '.join(map(_escape, inputs))}"]
-        text += [f"  cmd = {line.replace('$', '$$')}", ""]
-    (folder / "build.ninja").write_text("\n".join(text))
-    limits = (
-        f"ulimit -c 0; ulimit -t {COMPILER_SECONDS}; ulimit -v {COMPILER_BYTES // 1024}; "
-        f'ulimit -f {OUTPUT_BYTES // 512}; exec "$@"'
-    )
-    command = ["/bin/sh", "-c", limits, "sh", _ninja_program(), "-k", "0"]
-    environment = {"PATH": os.environ.get("PATH", os.defpath), "LC_ALL": "C", "TMPDIR": str(folder)}
-    if "HOME" in os.environ:  # where zig keeps its cache
-        environment["HOME"] = os.environ["HOME"]
-    process = subprocess.Popen(
-        command, cwd=folder, env=environment, stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
-    try:
-        process.wait(timeout=COMPILER_SECONDS * (2 + len(rules)))
-    except subprocess.TimeoutExpired:
-        pass  # what is there is taken, the rest has no output
-    finally:
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()

@@ -19,13 +19,14 @@ _RUNTIME = frozenset({
     "simt_grid_barrier", "simt_fence", "simt_atomic", "simt_assert", "simt_trap",
     "simt_exchange", "simt_absent", "simt_converged", "simt_clock",
 })  # fmt: skip
-_HOOKS = frozenset(
-    {f"__tsan_{kind}{size}" for kind in ("read", "write", "unaligned_read", "unaligned_write",
-                                         "read_write") for size in (1, 2, 4, 8, 16)}
-    | {f"__sanitizer_cov_{kind}{size}" for kind in ("load", "store") for size in (1, 2, 4, 8, 16)}
-    | {"__tsan_init", "__tsan_func_entry", "__tsan_func_exit", "__tsan_read_range",
-       "__tsan_write_range", "__wrap_memcpy", "__wrap_memmove", "__wrap_memset", "__wrap_memcmp"}
-)  # fmt: skip
+_KINDS_OF_HOOK = "read", "write", "unaligned_read", "unaligned_write", "read_write"
+_HOOKS = frozenset({
+    *(f"__tsan_{kind}{size}" for kind in _KINDS_OF_HOOK for size in (1, 2, 4, 8, 16)),
+    "__tsan_init", "__tsan_func_entry", "__tsan_func_exit",
+    "__tsan_read_range", "__tsan_write_range",
+    "__tsan_memcpy", "__tsan_memmove", "__tsan_memset",
+    "__wrap_memcpy", "__wrap_memmove", "__wrap_memset", "__wrap_memcmp",
+})  # fmt: skip
 _MATH = """
 acos acosh asin asinh atan atanh cbrt ceil cos cosh erf erfc exp exp2 exp10 expm1 fabs floor lgamma
 log log10 log1p log2 logb nearbyint rint round sin sinh sqrt tan tanh tgamma trunc j0 j1 y0 y1

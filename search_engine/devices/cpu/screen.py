@@ -151,6 +151,7 @@ def _tokens(tokens: Sequence[Token]) -> Iterator[Finding]:
 def _pragma(words: Sequence[Token], line: int) -> Iterator[Finding]:
     texts = [word.text for word in words]
     if texts[:1] != ["pragma"]:
+        yield Finding("directive", f"`#{' '.join(texts[:1])}` comes out of a macro", line)
         return
     if texts[1:3] == ["GCC", "unroll"] or texts[1:2] in (["unroll"], ["nounroll"], ["once"]):
         return

@@ -13,7 +13,7 @@ struct __align__(2) __half {
   operator float() const { return value_of(__x); }
 
   static float value_of(unsigned short bits) {
-#if defined(__F16C__)
+#if defined(__F16C__) && !defined(__clang__)
     typedef short V8 __attribute__((vector_size(16)));
     typedef float V4 __attribute__((vector_size(16)));
     V4 wide = __builtin_ia32_vcvtph2ps(V8{(short)bits});
@@ -27,7 +27,7 @@ struct __align__(2) __half {
 #endif
   }
   static unsigned short bits_of(float x) {  // to nearest, ties to even
-#if defined(__F16C__)
+#if defined(__F16C__) && !defined(__clang__)
     typedef short V8 __attribute__((vector_size(16)));
     typedef float V4 __attribute__((vector_size(16)));
     V8 narrow = __builtin_ia32_vcvtps2ph(V4{x}, 0);

@@ -348,6 +348,7 @@ void check_access(uintptr_t address, uint32_t size, bool write, bool atomic, uin
       return;
     }
   }
+  if (!write && is_builtin(address)) return;
   // Literals and tables of the module's read-only part.
   if (!write && address >= module_begin && end <= module_end &&
       !(address >= of_module.begin && address < of_module.end))

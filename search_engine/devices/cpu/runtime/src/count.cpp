@@ -115,8 +115,17 @@ bool count_enough() { return accesses > MOST_ACCESSES; }
 void count_collective(uint32_t) { ++counts.collectives; }
 void count_barrier() { counts.barriers += block->warp_count; }
 
+// Constants, built-in variables and the stack cost nothing that is modelled.
+static bool is_counted(uintptr_t address) {
+  if (address >= arena_begin && address < arena_end) return true;
+  if (address - (uintptr_t)simt_dynamic_shared < MAX_DYNAMIC_SHARED) return true;
+  for (size_t i = 0; i < variable_count; ++i)
+    if (address >= variables[i].begin && address < variables[i].end) return variables[i].shared;
+  return false;
+}
+
 void count_access(uintptr_t address, uint32_t size, bool write, bool atomic, uintptr_t pc) {
-  if (!thread || on_current_stack(address)) return;
+  if (!thread || !is_counted(address)) return;
   Trace& t = traces[thread_index & 31];
   ++accesses;
   if (t.kept == MOST_STEPS) return;

@@ -64,7 +64,11 @@ void __tsan_write_range(void* a, unsigned long size) {
   if (size) access(a, (uint32_t)size, true, __builtin_return_address(0));
 }
 
-// The linker sends the hooked build's calls here (--wrap).
+// The linker sends the hooked build's calls here (--wrap); clang calls __tsan_memcpy itself.
+void* __tsan_memcpy(void*, const void*, size_t) __attribute__((alias("__wrap_memcpy")));
+void* __tsan_memmove(void*, const void*, size_t) __attribute__((alias("__wrap_memmove")));
+void* __tsan_memset(void*, int, size_t) __attribute__((alias("__wrap_memset")));
+
 void* __wrap_memcpy(void* to, const void* from, size_t size) {
   if (size) {
     access((void*)from, (uint32_t)size, false, __builtin_return_address(0));

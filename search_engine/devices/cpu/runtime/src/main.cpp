@@ -174,6 +174,8 @@ int main() {
     _exit(both ? 0 : 5);
   }
 
+  // Modules name no library: what they need of the math library is found here.
+  dlopen("libm.so.6", RTLD_NOW | RTLD_GLOBAL);
   simt_hooked = mode != Mode::plain;
   void* arena = mmap(nullptr, arena_size, PROT_READ | PROT_WRITE,
                      arena_fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_SHARED,

@@ -89,6 +89,7 @@ void run_launch(Launch& what);
 [[noreturn]] void end_launch_from_thread();  // after a finding that allows no going on
 bool on_guard_page(uintptr_t address);
 bool on_current_stack(uintptr_t address);
+bool is_builtin(uintptr_t address);  // threadIdx and its kind
 
 // --- check.cpp ---
 void check_start(uintptr_t writable_begin, uintptr_t writable_end);

@@ -28,11 +28,14 @@ struct Sizes {
 
 }  // namespace simt
 
-// The built-in variables, constant as kernels see them.
+// The built-in variables, constant as kernels see them; in one section, so that reads of them
+// (which clang reports and gcc does not) are known.
+#define BUILTIN __attribute__((section("simt_builtins")))
 extern "C" {
-simt::Sizes simt_thread_index, simt_block_index, simt_block_size, simt_grid_size;
-int simt_lane;
-bool simt_hooked;
+BUILTIN simt::Sizes simt_thread_index, simt_block_index, simt_block_size, simt_grid_size;
+BUILTIN int simt_lane;
+BUILTIN bool simt_hooked;
+extern const unsigned char __start_simt_builtins[], __stop_simt_builtins[];
 alignas(1024) unsigned char simt_dynamic_shared[simt::MAX_DYNAMIC_SHARED];
 }
 
@@ -71,6 +74,10 @@ bool on_guard_page(uintptr_t address) {
   uintptr_t base = (uintptr_t)stacks;
   if (address < base || address >= base + stacks_made * stack_size) return false;
   return (address - base) % stack_size < GUARD;
+}
+
+bool is_builtin(uintptr_t address) {
+  return address >= (uintptr_t)__start_simt_builtins && address < (uintptr_t)__stop_simt_builtins;
 }
 
 bool on_current_stack(uintptr_t address) {
