@@ -133,8 +133,8 @@ class Reader:
             expression = self.value(value, index)
             stores.append(Store(name, spec.dtype, expression, tuple(strides.items())))
         sizes = self.space.sizes
-        columns = math.prod(sizes[axis] for axis in self.column_axes)
-        values = canonical([store.value for store in stores], columns)
+        length = math.prod(sizes[axis] for axis in self.column_axes)
+        values = canonical([store.value for store in stores], length)
         stores = [
             Store(store.tensor, store.dtype, value, store.strides)
             for store, value in zip(stores, values, strict=True)
@@ -280,9 +280,12 @@ class Reader:
 
 
 _TWO_OPERANDS = frozenset(
-    "add sub subtract rsub mul multiply div divide true_divide pow maximum minimum atan2 fmod lt "
-    "le gt ge eq ne logical_and logical_or bitwise_and bitwise_or clamp_min clamp_max".split()
-)
+    [
+        "add", "sub", "subtract", "rsub", "mul", "multiply", "div", "divide", "true_divide",
+        "pow", "maximum", "minimum", "atan2", "fmod", "lt", "le", "gt", "ge", "eq", "ne",
+        "logical_and", "logical_or", "bitwise_and", "bitwise_or", "clamp_min", "clamp_max",
+    ]
+)  # fmt: skip
 
 
 def _base_name(node: Node) -> str:

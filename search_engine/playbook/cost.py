@@ -10,7 +10,7 @@ from search_engine.graph import Node
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook.dtypes import item_bytes
 from search_engine.playbook.expression import Apply, walk
-from search_engine.playbook.operators import PRIMITIVES
+from search_engine.playbook.primitives import PRIMITIVES
 from search_engine.playbook.program import Program
 from search_engine.task import ITEM_BYTES, Task
 
@@ -91,9 +91,12 @@ def busy_share(blocks: int, facts: DeviceFacts, per_sm: int) -> float:
 
 
 _FREE = frozenset(
-    "view reshape flatten unflatten permute transpose t unsqueeze squeeze expand expand_as "
-    "contiguous detach alias select slice narrow dropout _assert_tensor_metadata".split()
-)
+    [
+        "view", "reshape", "flatten", "unflatten", "permute", "transpose", "t", "unsqueeze",
+        "squeeze", "expand", "expand_as", "contiguous", "detach", "alias", "select",
+        "slice", "narrow", "dropout", "_assert_tensor_metadata",
+    ]
+)  # fmt: skip
 
 
 def eager_seconds(task: Task, facts: DeviceFacts) -> float:

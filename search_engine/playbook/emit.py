@@ -30,44 +30,10 @@ from search_engine.playbook.expression import (
     Expression,
     Load,
     Result,
-    rewrite,
-    walk,
 )
-from search_engine.playbook.operators import CALL, PRIMITIVES, TERNARY
+from search_engine.playbook.names import element_at, identifier, unused, wrapped
+from search_engine.playbook.primitives import CALL, PRIMITIVES, TERNARY
 from search_engine.playbook.program import Program, Store
-
-# Names that the templates use themselves, and words of C++.
-_RESERVED = frozenset(
-    "row rows col cols lane warp thread block team part partial kept shared packs pack step i k v "
-    "acc next split first last float double int long short char bool half auto const if else for "
-    "while do return switch case default break continue struct union enum class template typename "
-    "new delete this true false void static extern inline register volatile operator and or not "
-    "xor signed unsigned sizeof namespace using public private try catch throw exp log sqrt pow "
-    "sin cos tan min max abs floor ceil round fma erf tanh mean_of row_count".split()
-)
-
-
-def identifier(text: str) -> str:
-    """A C identifier for a contract or graph name: ``ln.weight`` → ``ln_weight``."""
-    name = re.sub(r"\W", "_", text)
-    if not name or name[0].isdigit() or name in _RESERVED or name in PRIMITIVES:
-        name = f"{name}_" if name and not name[0].isdigit() else f"t{name}"
-    return name
-
-
-def unused(wish: str, taken: Iterable[str]) -> str:
-    """The wished name, or the first of name_2, name_3, … that is free."""
-    taken, name, count = set(taken), wish, 1
-    while name in taken:
-        count += 1
-        name = f"{wish}_{count}"
-    return name
-
-
-def _element(address: str) -> str:
-    """``x[row * 8 + col]`` of the pointer ``x + row * 8 + col``."""
-    name, _, offset = address.partition(" + ")
-    return f"{name}[{offset or 0}]"
 
 
 @frozen
@@ -146,7 +112,7 @@ class Writer:
         infix = primitive.strength < CALL
         for position, arg in enumerate(value.args):
             text, strength = self._text(arg, known)
-            if value.op in ("div", "reciprocal") and not is_float(_dtype_of(arg)):
+            if value.op in ("div", "reciprocal") and not is_float(arg.dtype):
                 text, strength = f"{compute_type(value.dtype)}({text})", CALL
             weakest = primitive.strength + (position > 0 or primitive.strength <= TERNARY)
             if infix and (strength < weakest or (text.startswith("-") and position != 1)):
@@ -171,7 +137,7 @@ class Writer:
         taken = set(known.values())
         lines: list[str] = []
         for node in walk_until(values, known):
-            if not isinstance(node, Apply) or node in values and uses[node] == 0:
+            if not isinstance(node, Apply) or (node in values and uses[node] == 0):
                 continue
             text = self.expression(node, known)
             if uses[node] > 1 or len(text) > 44:
@@ -245,7 +211,7 @@ class Writer:
 
     def item(self, load: Load, where: dict[str, str]) -> str:
         """The C of one loaded element, widened to the type it is computed in."""
-        return packs.widen(_element(self.address(load, where)), load)
+        return packs.widen(element_at(self.address(load, where)), load)
 
     def row_major(self, access: Load | Store) -> bool:
         """Whether the access walks memory in the order of all axes, without gaps."""
@@ -264,7 +230,8 @@ class Writer:
         self, loads: Iterable[Load], where: dict[str, str], indent: str
     ) -> tuple[list[str], dict[Expression, str]]:
         """Lines that load a pack of each, and the C of its k-th element."""
-        lines, element = [], {}
+        lines: list[str] = []
+        element: dict[Expression, str] = {}
         inner = self.program.inner.name
         for load in loads:
             name, ctype = self.leaf_name(load), compute_type(load.dtype)
@@ -301,7 +268,7 @@ class Writer:
         """A line that stores the pack ``value`` (an array, or a scalar where VEC is 1)."""
         address = self.address(store, where)
         if self.vec == 1:
-            return f"{indent}{_element(address)} = {packs.narrow(value, store.dtype)};"
+            return f"{indent}{element_at(address)} = {packs.narrow(value, store.dtype)};"
         if store.stride(self.program.inner.name) == 1 and self.aligned(store):
             helper = packs.store_helper(store.dtype, self.vec, self.streaming)
             self.helpers[helper] = helper
@@ -407,70 +374,3 @@ def walk_until(values: Sequence[Expression], stop: Iterable[Expression]) -> list
         stack.append((node, True))
         stack.extend((arg, False) for arg in reversed(node.args))
     return list(seen)
-
-
-def wrapped(head: str, items: Sequence[str], tail: str, indent: str = "") -> str:
-    """``head`` + items + ``tail`` on one line if it fits in 100 columns, else folded."""
-    line = head + ", ".join(items) + tail
-    if len(line) <= 100:
-        return line
-    glued = ", ".join(item.replace(" ", "\0") for item in items)
-    body = textwrap.wrap(glued, 94 - len(indent), break_long_words=False)
-    return (head + f"\n{indent}    " + f"\n{indent}    ".join(body) + tail).replace("\0", " ")
-
-
-def hoisted(
-    program: Program, values: Sequence[Expression]
-) -> tuple[list[Expression], list[Expression]]:
-    """Values with divisions by row constants turned to products, and the row constants.
-
-    Returns (values, row values): the maximal subexpressions that do not change along a row,
-    which kernels compute once per row. A division costs nine instructions an element, the
-    product with the row's reciprocal one; it rounds once more (half an ulp).
-    """
-    varies: dict[Expression, bool] = {}
-
-    def column(node: Expression) -> bool:
-        if node not in varies:
-            if isinstance(node, Apply):
-                varies[node] = any(column(arg) for arg in node.args)
-            else:
-                varies[node] = isinstance(node, Load) and program.reads_columns(node)
-        return varies[node]
-
-    def change(node: Expression) -> Expression | None:
-        if isinstance(node, Apply) and node.op == "div" and is_float(node.dtype):
-            top, bottom = node.args
-            if column(top) and not column(bottom) and not isinstance(bottom, Constant):
-                inverse = Apply("reciprocal", (bottom,), bottom_dtype(bottom, node), "inverse")
-                return Apply("mul", (top, inverse), node.dtype, node.name)
-        return None
-
-    changed = [rewrite(value, change) for value in values]
-    constants: dict[Expression, None] = {}
-    stack = list(reversed(changed))
-    while stack:
-        node = stack.pop()
-        if isinstance(node, Constant):
-            continue
-        if not column(node):
-            if has_row_source(node):
-                constants[node] = None
-        elif isinstance(node, Apply):
-            stack.extend(reversed(node.args))
-    return changed, list(constants)
-
-
-def bottom_dtype(bottom: Expression, node: Apply) -> str:
-    """The dtype of a reciprocal: the divisor's own where it is floating."""
-    dtype = _dtype_of(bottom)
-    return dtype if is_float(dtype) else node.dtype
-
-
-def has_row_source(node: Expression) -> bool:
-    """Whether the value reads anything at all (a pure literal needs no variable)."""
-    return any(isinstance(n, (Load, Result)) for n in walk(node))
-
-
-def _dtype_of(value: Expression) -> str:
-    return value.dtype

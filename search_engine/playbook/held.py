@@ -10,9 +10,10 @@ from attrs import frozen
 
 from search_engine.contract.printer import launch_line
 from search_engine.playbook import accumulators
-from search_engine.playbook.emit import Element, wrapped
+from search_engine.playbook.emit import Element
 from search_engine.playbook.expression import Expression, Result, Statistic
 from search_engine.playbook.launch import rows
+from search_engine.playbook.names import wrapped
 from search_engine.playbook.program import Program
 from search_engine.playbook.rows import RowCode
 

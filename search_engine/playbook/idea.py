@@ -14,6 +14,8 @@ from search_engine.playbook.program import Program
 from search_engine.proposers._base import Category
 
 Knob: TypeAlias = "int | str"
+# What turning each knob is about: its values, its category, and why one would turn it.
+Knobs: TypeAlias = "Mapping[str, tuple[tuple[Knob, ...], Category, str]]"
 
 
 @frozen
@@ -59,8 +61,7 @@ class PlaybookIdea(ABC):
     key: ClassVar[str]
     title: ClassVar[str]
     category: ClassVar[Category]
-    # What turning each knob is about: its values, its category, and why one would turn it.
-    knobs: ClassVar[Mapping[str, tuple[tuple[Knob, ...], Category, str]]]
+    knobs: ClassVar[Knobs]
 
     @abstractmethod
     def applies(self, program: Program, facts: DeviceFacts) -> bool:

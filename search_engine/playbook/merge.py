@@ -23,10 +23,8 @@ def merged(program: Program) -> Program:
 
 
 def _walked_as_one(program: Program, outer: Axis, inner: Axis) -> bool:
-    return all(
-        access.stride(outer.name) == access.stride(inner.name) * inner.size
-        for access in (*program.loads, *program.stores)
-    )
+    accesses: list[Load | Store] = [*program.loads, *program.stores]
+    return all(a.stride(outer.name) == a.stride(inner.name) * inner.size for a in accesses)
 
 
 def _merge(program: Program, group: str, position: int) -> Program:

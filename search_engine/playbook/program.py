@@ -21,7 +21,6 @@ from search_engine.playbook.expression import (
     walk,
 )
 
-
 # What a grid-stride loop may add to an index past the end of the tensor.
 _STEP = 2**26
 
@@ -164,7 +163,8 @@ class Program:
     def needs_64_bit(self) -> bool:
         """Whether an element index can pass 2³¹."""
         extent = 0
-        for access in (*self.loads, *self.stores):
+        accesses: list[Load | Store] = [*self.loads, *self.stores]
+        for access in accesses:
             reach = sum(abs(access.stride(a.name)) * (a.size - 1) for a in self.axes)
             extent = max(extent, reach)
         return max(extent, self.row_count * self.column_count) >= 2**31 - _STEP

@@ -12,7 +12,7 @@ from attrs import evolve
 
 from search_engine.playbook import accumulators
 from search_engine.playbook.dtypes import Arithmetic, arithmetic, compute_type
-from search_engine.playbook.emit import Element, Writer, hoisted, walk_until
+from search_engine.playbook.emit import Element, Writer, walk_until
 from search_engine.playbook.expression import (
     Apply,
     Expression,
@@ -22,6 +22,7 @@ from search_engine.playbook.expression import (
     loads,
     statistics,
 )
+from search_engine.playbook.hoist import hoisted
 from search_engine.playbook.launch import count_type
 from search_engine.playbook.program import Axis, Program, Store
 

@@ -131,24 +131,30 @@ def _same_count(node: Node, index: Index, reader: Reader) -> tuple[str, Index]:
 
 VIEWS: dict[str, View] = {
     **dict.fromkeys(
-        "contiguous clone alias detach lift_fresh_copy view_as_real_copy positive "
-        "resolve_conj resolve_neg identity".split(),
+        [
+            "contiguous", "clone", "alias", "detach", "lift_fresh_copy",
+            "view_as_real_copy", "positive", "resolve_conj", "resolve_neg", "identity",
+        ],
         _same,
     ),
     **dict.fromkeys(
-        "view reshape flatten unflatten unsafe_view _unsafe_view reshape_as view_as squeeze "
-        "unsqueeze view_copy ravel".split(),
+        [
+            "view", "reshape", "flatten", "unflatten", "unsafe_view", "_unsafe_view",
+            "reshape_as", "view_as", "squeeze", "unsqueeze", "view_copy", "ravel",
+        ],
         _reshape,
     ),
-    **dict.fromkeys("expand expand_as broadcast_to".split(), _expand),
+    **dict.fromkeys(["expand", "expand_as", "broadcast_to"], _expand),
     "repeat": _same_count,
     "permute": _permute,
-    **dict.fromkeys("transpose t swapaxes swapdims numpy_T".split(), _transpose),
+    **dict.fromkeys(["transpose", "t", "swapaxes", "swapdims", "numpy_T"], _transpose),
     "slice": _slice,
     "narrow": _narrow,
     "select": _select,
     "flip": _flip,
-    **dict.fromkeys("dropout feature_dropout alpha_dropout native_dropout".split(), _dropout),
-}
+    **dict.fromkeys(["dropout", "feature_dropout", "alpha_dropout", "native_dropout"], _dropout),
+}  # fmt: skip
 
-CASTS = frozenset("to _to_copy type_as float double half bfloat16 convert_element_type".split())
+CASTS = frozenset(
+    ["to", "_to_copy", "type_as", "float", "double", "half", "bfloat16", "convert_element_type"]
+)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from search_engine.contract.printer import launch_line
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook import cost
-from search_engine.playbook.emit import wrapped
-from search_engine.playbook.idea import PlaybookIdea, Variant
+from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
 from search_engine.playbook.launch import rows
+from search_engine.playbook.names import wrapped
 from search_engine.playbook.program import Program
 from search_engine.playbook.rows import RowCode
 from search_engine.playbook.streamed import Streamed
@@ -22,7 +23,7 @@ class BlockPerRow(PlaybookIdea):
     key = "block_per_row"
     title = "One block per row, statistics in a single reading"
     category = "compute and instruction"
-    knobs = {
+    knobs: ClassVar[Knobs] = {
         "threads": (
             (128, 256, 512, 1024),
             "parallelism and occupancy",

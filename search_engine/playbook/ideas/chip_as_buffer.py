@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from search_engine.contract.printer import launch_line, scratch_line
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook import cost
 from search_engine.playbook.dtypes import compute_type
-from search_engine.playbook.emit import Element, wrapped
+from search_engine.playbook.emit import Element
 from search_engine.playbook.expression import Expression, Load
-from search_engine.playbook.idea import PlaybookIdea, Variant
+from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
 from search_engine.playbook.launch import rows
+from search_engine.playbook.names import wrapped
 from search_engine.playbook.program import Program
 from search_engine.playbook.rows import RowCode
 from search_engine.playbook.streamed import Streamed
@@ -27,7 +29,7 @@ class ChipAsBuffer(PlaybookIdea):
     key = "chip_as_buffer"
     title = "Hold a row across the whole chip, meet at a grid barrier"
     category = "memory access"
-    knobs = {
+    knobs: ClassVar[Knobs] = {
         "threads": (
             (256, 512, 1024),
             "parallelism and occupancy",

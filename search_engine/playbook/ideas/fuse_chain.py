@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from search_engine.contract.printer import launch_line
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook import cost
 from search_engine.playbook.dtypes import compute_type
-from search_engine.playbook.emit import Writer, wrapped
-from search_engine.playbook.expression import Apply, walk
-from search_engine.playbook.idea import PlaybookIdea, Variant
+from search_engine.playbook.emit import Writer
+from search_engine.playbook.expression import Apply, Load, walk
+from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.launch import count_type, elements, largest_vector
-from search_engine.playbook.program import Program
+from search_engine.playbook.names import wrapped
+from search_engine.playbook.program import Program, Store
 
 
 class FuseChain(PlaybookIdea):
@@ -21,7 +23,7 @@ class FuseChain(PlaybookIdea):
     key = "fuse_chain"
     title = "Fuse the chain into one pass over memory"
     category = "memory access"
-    knobs = {
+    knobs: ClassVar[Knobs] = {
         "threads": (
             (128, 256, 512),
             "parallelism and occupancy",
@@ -209,7 +211,7 @@ class _Chain:
         """Load, compute, store at element ``at``; axes are taken apart only where needed."""
         where = {"": at}
         lines: list[str] = []
-        accesses = (*self.program.loads, *self.program.stores)
+        accesses: list[Load | Store] = [*self.program.loads, *self.program.stores]
         apart = [access for access in accesses if not writer.row_major(access)]
         inner = 1
         for position, axis in reversed(list(enumerate(self.program.axes))):

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook import cost
 from search_engine.playbook.expression import Load
 from search_engine.playbook.held import HeldRow, HeldRowKernel
-from search_engine.playbook.idea import PlaybookIdea, Variant
+from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
 from search_engine.playbook.program import Program
 from search_engine.playbook.rows import RowCode
@@ -23,7 +24,7 @@ class RowOnChip(PlaybookIdea):
     key = "row_on_chip"
     title = "Hold the row on chip between statistics and result"
     category = "memory access"
-    knobs = {
+    knobs: ClassVar[Knobs] = {
         "threads": (
             (128, 256, 512, 1024),
             "parallelism and occupancy",
@@ -33,7 +34,8 @@ class RowOnChip(PlaybookIdea):
         "registers": (
             (0, 25, 50, 75, 100),
             "memory access",
-            "Per cent of the row in registers, the rest in shared memory. What is held in registers needs no address and no bank; what is parked in shared "
+            "Per cent of the row in registers, the rest in shared memory. What is held in "
+            "registers needs no address and no bank; what is parked in shared "
             "memory frees registers for loads in flight.",
         ),
         "vector": (

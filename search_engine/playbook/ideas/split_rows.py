@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from search_engine.contract.printer import launch_line, scratch_line
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook import cost
-from search_engine.playbook.emit import Element, wrapped
-from search_engine.playbook.idea import PlaybookIdea, Variant
+from search_engine.playbook.emit import Element
+from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
 from search_engine.playbook.launch import rows
+from search_engine.playbook.names import wrapped
 from search_engine.playbook.program import Program
 from search_engine.playbook.rows import RowCode
 from search_engine.playbook.streamed import Streamed
-
 
 # Parts that every warp of the second launch merges by itself: eight to a lane, no barrier.
 _BY_WARP = 256
@@ -26,7 +27,7 @@ class SplitRows(PlaybookIdea):
     key = "split_rows"
     title = "Split each row over many blocks"
     category = "parallelism and occupancy"
-    knobs = {
+    knobs: ClassVar[Knobs] = {
         "threads": (
             (128, 256, 512, 1024),
             "parallelism and occupancy",

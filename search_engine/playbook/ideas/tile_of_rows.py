@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from search_engine.contract.printer import launch_line
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook import cost
-from search_engine.playbook.emit import wrapped
-from search_engine.playbook.idea import PlaybookIdea, Variant
+from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
 from search_engine.playbook.launch import rows
+from search_engine.playbook.names import wrapped
 from search_engine.playbook.program import Program
 from search_engine.playbook.rows import RowCode
 from search_engine.playbook.streamed import Streamed
@@ -22,7 +23,7 @@ class TileOfRows(PlaybookIdea):
     key = "tile_of_rows"
     title = "Lanes across rows, warps down the columns"
     category = "memory access"
-    knobs = {
+    knobs: ClassVar[Knobs] = {
         "warps": (
             (1, 2, 4, 8, 16, 32),
             "parallelism and occupancy",

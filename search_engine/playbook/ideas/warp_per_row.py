@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook import cost
 from search_engine.playbook.held import HeldRow, HeldRowKernel
-from search_engine.playbook.idea import PlaybookIdea, Variant
+from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
 from search_engine.playbook.program import Program
 
@@ -20,7 +21,7 @@ class WarpPerRow(PlaybookIdea):
     key = "warp_per_row"
     title = "One warp per row, statistics by shuffles"
     category = "parallelism and occupancy"
-    knobs = {
+    knobs: ClassVar[Knobs] = {
         "threads": (
             (64, 128, 256, 512),
             "parallelism and occupancy",

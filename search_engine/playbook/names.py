@@ -1,0 +1,58 @@
+"""Names in generated CUDA-C, and folding of long lines."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterable, Sequence
+
+from search_engine.playbook.primitives import PRIMITIVES
+
+# Names that the templates use themselves, and words of C++.
+_RESERVED = frozenset(
+    [
+        "row", "rows", "col", "cols", "lane", "warp", "thread", "block", "team", "part",
+        "partial", "kept", "shared", "packs", "pack", "step", "i", "k", "v", "acc", "next",
+        "split", "first", "last", "float", "double", "int", "long", "short", "char", "bool",
+        "half", "auto", "const", "if", "else", "for", "while", "do", "return", "switch",
+        "case", "default", "break", "continue", "struct", "union", "enum", "class",
+        "template", "typename", "new", "delete", "this", "true", "false", "void", "static",
+        "extern", "inline", "register", "volatile", "operator", "and", "or", "not", "xor",
+        "signed", "unsigned", "sizeof", "namespace", "using", "public", "private", "try",
+        "catch", "throw", "exp", "log", "sqrt", "pow", "sin", "cos", "tan", "min", "max",
+        "abs", "floor", "ceil", "round", "fma", "erf", "tanh", "mean_of", "row_count",
+    ]
+)  # fmt: skip
+
+
+def identifier(text: str) -> str:
+    """A C identifier for a contract or graph name: ``ln.weight`` → ``ln_weight``."""
+    name = re.sub(r"\W", "_", text)
+    if not name or name[0].isdigit() or name in _RESERVED or name in PRIMITIVES:
+        name = f"{name}_" if name and not name[0].isdigit() else f"t{name}"
+    return name
+
+
+def unused(wish: str, taken: Iterable[str]) -> str:
+    """The wished name, or the first of name_2, name_3, … that is free."""
+    taken, name, count = set(taken), wish, 1
+    while name in taken:
+        count += 1
+        name = f"{wish}_{count}"
+    return name
+
+
+def element_at(address: str) -> str:
+    """``x[row * 8 + col]`` of the pointer ``x + row * 8 + col``."""
+    name, _, offset = address.partition(" + ")
+    return f"{name}[{offset or 0}]"
+
+
+def wrapped(head: str, items: Sequence[str], tail: str, indent: str = "") -> str:
+    """``head`` + items + ``tail`` on one line if it fits in 100 columns, else folded."""
+    line = head + ", ".join(items) + tail
+    if len(line) <= 100:
+        return line
+    glued = ", ".join(item.replace(" ", "\0") for item in items)
+    body = textwrap.wrap(glued, 94 - len(indent), break_long_words=False)
+    return (head + f"\n{indent}    " + f"\n{indent}    ".join(body) + tail).replace("\0", " ")
