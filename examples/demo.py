@@ -238,7 +238,8 @@ def show_diff(before: dict[str, str], folder: Path) -> None:
     after = {
         str(path.relative_to(folder)): path.read_text()
         for path in sorted(folder.rglob("*"))
-        if path.suffix in (".py", ".cu") and "__pycache__" not in path.parts
+        if path.suffix in (".py", ".cu")
+        and not {"__pycache__", ".data"} & set(path.relative_to(folder).parts)
     }
     for name, text in after.items():
         lines = list(

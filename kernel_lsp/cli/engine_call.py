@@ -51,7 +51,7 @@ def call_engine(arguments: Sequence[str], interpreter: str, stdin: str | None = 
             "kernel-lsp beside torch there, then run `kernel-lsp doctor`."
         ) from None
     if isinstance(answer, dict) and "error" in answer:
-        error = KernelLspError(answer["error"])
-        error.exit_code = done.returncode or 2
-        raise error
+        refusal = KernelLspError(answer["error"])
+        refusal.exit_code = done.returncode or 2
+        raise refusal
     return answer

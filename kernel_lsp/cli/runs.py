@@ -37,7 +37,7 @@ def run(options: argparse.Namespace) -> int:
         table.add_column(heading, overflow="fold", no_wrap=heading == "run")
     for run in runs:
         started = datetime.datetime.fromtimestamp(run.created).strftime("%Y-%m-%d %H:%M")
-        status = run.status
+        status: str = run.status
         if run.status == "running" and not run.alive:
             status += " (interrupted)"
         table.add_row(
