@@ -14,6 +14,7 @@ from search_engine.contract.parse import parse
 from search_engine.devices._base import Program
 from search_engine.devices.cpu.device import CpuDevice
 from search_engine.devices.cpu.screen import include_finding
+from search_engine.devices.cpu.toolchain import find_toolchain
 from search_engine.errors import SetupError
 from search_engine.hardware import H200
 
@@ -188,6 +189,8 @@ __device__ __noinline__ float deep(int n, const float* x) {
 @pytest.mark.parametrize("name", RUNS)
 def test_bad_behaviour_ends_as_a_finding(name, impatient, check_run) -> None:
     body, check = RUNS[name]
+    if "division" in name and not find_toolchain().gcc:
+        pytest.skip("clang takes it that nothing is divided by zero")
     source = LAUNCH + DEEP
     source += 'extern "C" __global__ void f(const float* x, float* out) {\n' + body + "\n}\n"
     findings = check_run(impatient, source, {"x": X}, {"out": X}).findings

@@ -85,11 +85,15 @@ constexpr uint32_t MAX_DYNAMIC_SHARED = 232448;
 
 // --- scheduler.cpp ---
 void scheduler_start(uint64_t most_threads);
-void run_launch(Launch& what);
+// Runs the block until it has ended (true) or waits at the grid's barrier (false).
+bool run_block();
 [[noreturn]] void end_launch_from_thread();  // after a finding that allows no going on
 bool on_guard_page(uintptr_t address);
 bool on_current_stack(uintptr_t address);
 bool is_builtin(uintptr_t address);  // threadIdx and its kind
+
+// --- grid.cpp ---
+void run_launch(Launch& what);
 
 // --- check.cpp ---
 void check_start(uintptr_t writable_begin, uintptr_t writable_end);
