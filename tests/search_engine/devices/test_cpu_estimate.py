@@ -1,4 +1,4 @@
-"""The estimate: counts by hand, known kernels near their known times, the right order."""
+"""The estimate: counts by hand, reference kernels near their modelled times, the right order."""
 
 from __future__ import annotations
 
@@ -40,10 +40,10 @@ def _tiled(pitch: int) -> str:
 COPY = _square(LOOP + "out[(j + k) * n + i] = x[(j + k) * n + i];\n")
 NAIVE = _square(LOOP + "out[i * n + j + k] = x[(j + k) * n + i];\n")
 
-# Microseconds for 2,048 squared on an H200, from the memory model alone: the copy and the
-# padded transpose move 33.6 MB at 4.28 TB/s; 32-way bank conflicts and scattered 32-byte
-# sectors set the others.
-KNOWN = {
+# Modelled microseconds for 2,048 squared on an H200, from an earlier model of the same kind;
+# they are no measurements. The copy and the padded transpose move 33.6 MB at 4.28 TB/s; 32-way
+# bank conflicts and scattered 32-byte sectors set the others.
+REFERENCE = {
     "copy": (COPY, 9.5, "DRAM"),
     "naive transpose": (NAIVE, 30.0, "L2"),
     "tiled, unpadded": (_tiled(32), 21.0, "shared memory"),
@@ -59,9 +59,9 @@ def _estimate(cpu, compile_one, source, inputs, out, flops=0):
     return estimate
 
 
-@pytest.mark.parametrize("name", KNOWN)
-def test_known_kernels(name, cpu, compile_one) -> None:
-    source, microseconds, unit = KNOWN[name]
+@pytest.mark.parametrize("name", REFERENCE)
+def test_reference_kernels(name, cpu, compile_one) -> None:
+    source, microseconds, unit = REFERENCE[name]
     x = torch.empty(2048, 2048, device="meta")
     estimate = _estimate(cpu, compile_one, source, {"x": x}, x)
     assert estimate.seconds == pytest.approx(microseconds * 1e-6, rel=0.15)
