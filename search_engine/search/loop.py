@@ -150,8 +150,7 @@ class Study:
         for position, kernel in enumerate(waiting, 1):
             if self._out_of_time():
                 return
-            message = f"checking kernel {position} of {len(waiting)}: {kernel.label}"
-            self.store.set_progress(self.run_id, number, message)
+            self._at_work(number, "checking", kernel, position, len(waiting))
             judgement = self.bench.verify(kernel.source)
             self.store.set_verdict(kernel.id, judgement.verdict, judgement.builds)
             if judgement.verdict.accepted and not self.bench.device().measures:
@@ -167,8 +166,7 @@ class Study:
         for position, kernel in enumerate(waiting, 1):
             if self._out_of_time():
                 return
-            message = f"timing kernel {position} of {len(waiting)}: {kernel.label}"
-            self.store.set_progress(self.run_id, number, message)
+            self._at_work(number, "timing", kernel, position, len(waiting))
             if measures:
                 self._measure(kernel)
             else:
@@ -211,6 +209,13 @@ class Study:
 
     def _unfinished(self) -> list[KernelRecord]:
         return [kernel for kernel in self.run.kernels if not kernel.finished]
+
+    def _at_work(
+        self, number: int, doing: str, kernel: KernelRecord, position: int, count: int
+    ) -> None:
+        title = next(r.idea.title for r in self.run.ideas if r.id == kernel.idea_id)
+        message = f"{doing} {position} of {count}, “{title}”: {kernel.label}"
+        self.store.set_progress(self.run_id, number, message.removesuffix(": "))
 
     def _tell(self, kernel_id: int) -> None:
         run = self.run
