@@ -23,6 +23,13 @@ class grid_group {
  public:
   static bool is_valid() { return true; }
   static void sync(SIMT_LINE) { simt_grid_barrier(simt_line); }
+  // Arriving joins the block's threads, waiting is the whole barrier: an order that a GPU may take.
+  using arrival_token = unsigned;
+  static arrival_token barrier_arrive(SIMT_LINE) {
+    simt_barrier(simt_line);
+    return 0;
+  }
+  static void barrier_wait(arrival_token&&, SIMT_LINE) { simt_grid_barrier(simt_line); }
   static unsigned long long block_rank() {
     return blockIdx.x + gridDim.x * (blockIdx.y + (unsigned long long)gridDim.y * blockIdx.z);
   }
