@@ -15,6 +15,8 @@ from search_engine.store.records import IdeaRecord, KernelRecord, Run
 from search_engine.verdict import Measurement
 
 _WIDTH = 78
+# The search's own words on the kernel at work: checking 2 of 8, “title”: label
+_AT_WORK = re.compile(r"(?P<doing>\w+ \d+ of \d+), “(?P<title>.*)”(?:: .*)?$")
 
 
 # --- numbers --------------------------------------------------------------------------
@@ -92,8 +94,7 @@ def best_phrase(run: Run) -> str:
     if best.measurement is not None:
         return f"best {headline_phrase(best.measurement)}"
     if best.estimate is not None:
-        target = gpu_text(best.estimate.target)
-        return f"best estimate {time_text(best.estimate.seconds)} ({target})"
+        return f"best {kernel_phrase(best)}"
     return f"{len(run.accepted_kernels)} verified"
 
 
@@ -112,6 +113,16 @@ def headroom_phrase(run: Run) -> str:
     return (
         f"eager {time_text(eager)} · limit {time_text(limit)} · headroom "
         f"{factor_text(eager / limit)}"
+    )
+
+
+def limit_sentence(run: Run) -> str:
+    """What the limit is and what sets it, for a reader who meets the word for the first time."""
+    if run.task is None or not run.task.limit_reason:
+        return ""
+    return (
+        f"The limit is the least time the {gpu_text(run.task.target).upper()} could take: "
+        f"{run.task.limit_reason}."
     )
 
 
@@ -149,14 +160,20 @@ def status_sentence(run: Run) -> str:
 
 
 def progress_message(run: Run) -> str:
-    """One line of live progress: round, kernels done, best so far, what is being done."""
+    """One line of live progress, what matters first: editors cut it where it does not fit.
+
+    Round, what is being done, the best so far, and the idea at work. A kernel's own label
+    (``threads=128, vector=4``) is for the log.
+    """
     if run.stop_requested:
         return "stopping after this kernel"
     if run.round == 0:
         return run.message
-    done = sum(kernel.finished for kernel in run.kernels)
-    kernels = f"{done}/{len(run.kernels)} kernels" if run.kernels else ""
-    parts = [f"round {run.round}/{run.settings.rounds}", kernels, best_phrase(run), run.message]
+    doing, title = run.message, ""
+    at_work = _AT_WORK.match(run.message)
+    if at_work is not None:
+        doing, title = at_work["doing"], at_work["title"]
+    parts = [f"round {run.round}/{run.settings.rounds}", doing, best_phrase(run), title]
     return " · ".join(part for part in parts if part)
 
 
@@ -217,9 +234,12 @@ def _outcome(
     if not kernels:
         if record.branched or not run.active:
             return "no kernel was made of it"
-        return "waiting"
+        return "kernels are being written"
     if any(not kernel.finished for kernel in kernels):
-        return "being verified and timed" if run.active else "not finished"
+        done = sum(kernel.finished for kernel in kernels)
+        if not run.active:
+            return f"not finished: {done} of {len(kernels)} kernels checked"
+        return f"{done} of {len(kernels)} kernels checked" if done else "waiting to be checked"
     if best is not None:
         return kernel_phrase(best)
     reasons = [k.verdict.reason for k in kernels if k.verdict is not None]
@@ -252,7 +272,7 @@ def run_markdown(run: Run, standing: str = "") -> str:
     blocks = [_wrap(f"**{escape(run.qualname)}** · {escape(status_sentence(run))}")]
     headroom = headroom_phrase(run)
     if headroom:
-        blocks.append(_wrap(headroom))
+        blocks.append(_wrap(". ".join(filter(None, [headroom, escape(limit_sentence(run))]))))
     if run.winner is not None:
         blocks.append(_winner(run, run.winner))
     standing = standing or _decision_sentence(run)

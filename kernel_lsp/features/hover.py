@@ -1,4 +1,4 @@
-"""Hover on a class's name or on its ``forward``: ideas, timings, the winner and why."""
+"""Hover on a class's header or on its ``forward``: ideas, timings, the winner and why."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kernel_lsp.session import Session
 from kernel_lsp.state import Standing
 
 _STANDING = {
-    "offered": "It waits for your decision: *Accept* or *Reject* above the class.",
+    "offered": "It waits for your decision: *Accept* or *Reject* at the class.",
     "outdated": "The class changed since this kernel was verified: search again.",
     "accepted": "Accepted: it is in place in this file.",
     "stale": "The class changed since its kernel was verified: the original forward runs until "
@@ -57,14 +57,17 @@ def _under(view: View, position: lsp.Position) -> tuple[ModuleClass, lsp.Range] 
     if module is None:
         return None
     if position.line == module.line:
-        line, start, length = module.line, module.name_column, module.name_width
+        end = module.name_column + module.name_width
     elif position.line == module.forward_line:
-        line, start, length = position.line, module.forward_column, len("forward")
+        end = module.forward_column + len("forward")
     else:
         return None
-    if not start <= view.column(position) <= start + length:
+    # The keyword counts too: a cursor that jumped to the line stands on it.
+    line = view.line(position.line)
+    start = len(line) - len(line.lstrip())
+    if not start <= view.column(position) <= end:
         return None
-    return module, lsp.Range(view.position(line, start), view.position(line, start + length))
+    return module, lsp.Range(view.position(position.line, start), view.position(position.line, end))
 
 
 def plain(markdown: str) -> str:

@@ -59,7 +59,12 @@ def _of_class(view: View, found: Standing) -> list[lsp.CodeLens]:
     first = headline(found)
     if first:
         titles.insert(0, (SHOW_RUN, first if len(first) <= _WIDTH else first[: _WIDTH - 1] + "…"))
-    return [
-        lsp.CodeLens(where, lsp.Command(title=title, command=command, arguments=shared))
-        for command, title in titles
-    ]
+    lenses = []
+    for place, (command, title) in enumerate(titles, 1 - len(titles)):
+        # Neovim sorts a line's lenses by column, those of one column in no order at all:
+        # each begins one column behind the one before, the last at the class's name. The
+        # keyword and its blank leave room for six.
+        start = view.position(found.module.line, found.module.name_column + place)
+        order = lsp.Command(title=title, command=command, arguments=shared)
+        lenses.append(lsp.CodeLens(lsp.Range(start, where.end), order))
+    return lenses

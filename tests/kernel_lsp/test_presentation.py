@@ -33,6 +33,8 @@ ACCURATE = Verdict(
     True, "NVIDIA H200", accuracy=(Accuracy("out", "normal", 2e-7, 3e-7, 1.9e-6, 3e-7, 7.6e-6),)
 )
 
+REJECTED = Verdict(False, "cpu", (Finding("race", "two writers", 7),))
+
 
 def kernel(number: int, idea: int, **known: object) -> KernelRecord:
     blank = KernelRecord(number, idea, 0, "", "// source\n", (), None, None, None, 0.0, True)
@@ -53,7 +55,7 @@ def run(**known: object) -> Run:
         ideas=(idea(1, 1, "One warp per row"), idea(2, 1, "Split a row over many blocks"),
                idea(3, 2, "Keep the row on chip", branched=False)),
         kernels=(kernel(1, 1, verdict=ACCURATE, measurement=MEASURED),
-                 kernel(2, 2, verdict=Verdict(False, "cpu", (Finding("race", "two writers", 7),)))),
+                 kernel(2, 2, verdict=REJECTED)),
         winner_id=None, delivery=None, alive=True,
     )  # fmt: skip
     return evolve(blank, **known)
@@ -82,8 +84,10 @@ def test_speedups() -> None:
 def test_the_running_phrase_and_progress() -> None:
     assert words.status_sentence(run()) == "round 2/5 · best ×1.31 over torch.compile"
     assert words.progress_message(run()) == (
-        "round 2/5 · 2/2 kernels · best ×1.31 over torch.compile · verifying"
+        "round 2/5 · verifying · best ×1.31 over torch.compile"
     )
+    working = run(message="checking 2 of 8, “Keep “it”: all”: threads=128, vector=4", kernels=())
+    assert words.progress_message(working) == "round 2/5 · checking 2 of 8 · Keep “it”: all"
     assert words.status_sentence(run(round=0, message="importing")) == "importing"
     assert words.status_sentence(run(stop_requested=True)) == "stopping"
     assert words.progress_share(run()) == pytest.approx(1 / 5)
@@ -94,7 +98,7 @@ def test_an_estimate_is_named_and_has_no_speedup() -> None:
     estimate = Estimate("NVIDIA H200", 1.6e-4, "DRAM", {})
     verified = kernel(1, 1, verdict=evolve(ACCURATE, device="cpu (SIMT)"), estimate=estimate)
     found = run(kernels=(verified,), winner_id=1, status="finished", message="Verified.")
-    assert words.best_phrase(found) == "best estimate 0.160 ms (H200)"
+    assert words.best_phrase(found) == "best 0.160 ms (estimate, H200)"
     text = words.run_markdown(found)
     assert "0.160 ms (estimate, H200)" in text
     assert "not measured, there was no GPU" in text.replace("\n", " ")
@@ -117,6 +121,7 @@ def test_headroom() -> None:
         == "eager 8.10 ms · limit 0.130 ms · headroom ×62.3"
     )
     assert words.limit_phrase(run(task=task), run().kernels[0]) == "79% of the limit"
+    assert "the least time the H200 could take: DRAM." in words.run_markdown(run(task=task))
 
 
 def test_rows_tell_every_idea() -> None:
@@ -125,9 +130,14 @@ def test_rows_tell_every_idea() -> None:
     assert not second.winner
     assert first.outcome.startswith("0.164 ms, ×1.31")
     assert second.outcome == "rejected: race: two writers (line 7)"
-    assert third.outcome == "waiting"
+    assert third.outcome == "kernels are being written"
     (_, _, over) = words.idea_rows(run(status="stopped"))
     assert over.outcome == "no kernel was made of it"
+    begun = (kernel(1, 3, verdict=REJECTED), kernel(2, 3, finished=False))
+    assert words.idea_rows(run(kernels=begun))[2].outcome == "1 of 2 kernels checked"
+    assert words.idea_rows(run(kernels=begun[1:]))[2].outcome == "waiting to be checked"
+    stopped = words.idea_rows(run(kernels=begun, status="stopped"))[2]
+    assert stopped.outcome == "not finished: 1 of 2 kernels checked"
 
 
 def test_the_page_fits_80_columns_and_holds_no_foreign_markup() -> None:

@@ -35,12 +35,16 @@ async def test_click_watch_accept_revert(start, net, interpreter, data):
     assert "](http" not in text.replace("\\]", ""), "a model's link is no link"
     assert max(map(len, text.splitlines())) <= 80
     assert text == await editor.hover(editor.line("def forward"), 10)
+    assert text == await editor.hover(editor.line("class Net"), 0), "the keyword counts too"
+    assert await editor.hover(editor.line("class Net"), 12) == "", "nn.Module is not ours"
     assert await editor.hover(editor.line("import torch"), 3) == ""
 
     (data / "release").touch()
     await editor.until_lens("×1.31 over torch.compile, ×31.6 over eager", "Accept", "Reject")
     await editor.until(lambda: isinstance(reports[-1], lsp.WorkDoneProgressEnd))
     assert await editor.hints() == []
+    columns = [lens.range.start.character for lens in await editor.lenses()]
+    assert columns == sorted(set(columns)), "Neovim sorts by column, equal ones in no order"
 
     shown = await editor.click("Show diff")
     assert editor.client.shown_documents[-1].uri == shown["diff"]
