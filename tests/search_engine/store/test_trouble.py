@@ -10,7 +10,8 @@ from writer import start
 from search_engine import data_folder as folders
 from search_engine.errors import StoreError
 from search_engine.store import store as store_module
-from search_engine.store.store import SCHEMA_VERSION, Store
+from search_engine.store.database import SCHEMA_VERSION
+from search_engine.store.store import Store
 
 
 def refused(path, **kwargs):
@@ -137,3 +138,16 @@ def test_the_file_system_of_a_folder(monkeypatch, tmp_path):
     assert folders.file_system(tmp_path / "not" / "there" / "yet") == "nfs4"
     (tmp_path / "local disk").mkdir()
     assert folders.file_system(tmp_path / "local disk" / "x") == "tmpfs"
+
+
+def test_the_data_folder_is_private(tmp_path: Path) -> None:
+    with Store(tmp_path / "new" / "kernel-lsp.db"):
+        assert (tmp_path / "new").stat().st_mode & 0o077 == 0
+
+
+def test_another_users_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.getuid", lambda: 4242)
+    if tmp_path.stat().st_uid == 0:
+        os.chown(tmp_path, 4243, -1)
+    with pytest.raises(StoreError, match="another user"):
+        Store(tmp_path / "kernel-lsp.db")
