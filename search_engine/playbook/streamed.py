@@ -88,7 +88,7 @@ class Streamed:
         """Lines that merge over the block and give the results their names."""
         lines = []
         for s in level:
-            total = f"all_{self.code.statistics.index(s) + 1}"
+            total = self.all(s)
             partial = self.partial(self.type(s))
             merge = f"block_merge({self.own(s)}, {partial})"
             lines.append(f"{indent}const {self.type(s)} {total} = {merge};")
@@ -114,44 +114,80 @@ class Streamed:
         """Lines that store the merged accumulators ``all_n`` at ``parts[slot * width + f]``."""
         lines, offset = [], 0
         for s in self.code.statistics:
-            total = f"all_{self.code.statistics.index(s) + 1}"
+            total = self.all(s)
             for field in self.fields(s):
                 at = f"({slot}) * {self.scratch_width()}" + (f" + {offset}" if offset else "")
                 lines.append(f"{indent}parts[{at}] = {total}.{field};")
                 offset += 1
         return lines
 
-    def read_partials(
-        self, first: str, count: str, indent: str, *, by_warp: bool, prefix: str = ""
-    ) -> list[str]:
+    def read_partials(self, first: str, count: str, indent: str, per_lane: int) -> list[str]:
         """Lines that merge ``count`` parts from slot ``first`` on, into the result names.
 
-        ``by_warp``: every warp reads all parts, without a barrier; else the block shares them.
-        ``prefix`` is put before the names of the accumulators.
+        ``per_lane`` > 0: every warp merges all parts, that many to a lane at once, without a
+        barrier; 0: the block shares the parts.
         """
-        width = self.scratch_width()
-        start, step = ("threadIdx.x % 32", "32") if by_warp else ("threadIdx.x", "THREADS")
-        who = "warp" if by_warp else "block"
-        lines = [f"{indent}// Every {who} merges the row's parts itself, in the same fixed order."]
-        for s in self.code.statistics:
-            identity = self.code.accumulator(s).identity
-            lines.append(f"{indent}{self.type(s)} {prefix}{self.own(s)} = {identity};")
-        lines += [
-            f"{indent}for (int part = {start}; part < {count}; part += {step}) {{",
-            f"{indent}  const {self.code.real.type}* at = parts + ({first} + part) * {width};",
+        lines = [
+            f"{indent}{self.type(s)} row_{self.own(s)} = {self.code.accumulator(s).identity};"
+            for s in self.code.statistics
         ]
-        offset = 0
+        if per_lane:
+            lines += self._merge_by_warps(first, count, indent)
+        else:
+            lines += self._merge_by_block(first, count, indent)
         for s in self.code.statistics:
-            items = ", ".join(f"at[{offset + i}]" for i in range(len(self.fields(s))))
-            offset += len(self.fields(s))
-            own = f"{prefix}{self.own(s)}"
-            lines.append(f"{indent}  {own} = merge({own}, {self.type(s)}{{{items}}});")
-        lines.append(f"{indent}}}")
-        for s in self.code.statistics:
-            number = self.code.statistics.index(s) + 1
-            own, total = f"{prefix}{self.own(s)}", f"{prefix}all_{number}"
+            own, total = f"row_{self.own(s)}", f"row_{self.all(s)}"
             partial = self.partial(self.type(s))
-            merge = f"warp_merge({own})" if by_warp else f"block_merge({own}, {partial})"
+            merge = f"warp_merge({own})" if per_lane else f"block_merge({own}, {partial})"
             lines.append(f"{indent}const {self.type(s)} {total} = {merge};")
             lines += self.names(s, total, indent)
         return lines
+
+    def all(self, statistic: Statistic) -> str:
+        """The variable of the accumulator merged over the block."""
+        return f"all_{self.code.statistics.index(statistic) + 1}"
+
+    def _parts(self) -> dict[Statistic, str]:
+        """Each statistic's struct, read from the part that ``at`` points to."""
+        found, offset = {}, 0
+        for s in self.code.statistics:
+            items = ", ".join(f"at[{offset + i}]" for i in range(len(self.fields(s))))
+            offset += len(self.fields(s))
+            found[s] = f"{self.type(s)}{{{items}}}"
+        return found
+
+    def _merge_by_block(self, first: str, count: str, indent: str) -> list[str]:
+        real, width = self.code.real.type, self.scratch_width()
+        return [
+            f"{indent}for (int part = threadIdx.x; part < {count}; part += THREADS) {{",
+            f"{indent}  const {real}* at = parts + ({first} + part) * {width};",
+            *(
+                f"{indent}  row_{self.own(s)} = merge(row_{self.own(s)}, {part});"
+                for s, part in self._parts().items()
+            ),
+            f"{indent}}}",
+        ]
+
+    def _merge_by_warps(self, first: str, count: str, indent: str) -> list[str]:
+        real, width = self.code.real.type, self.scratch_width()
+        lines = [
+            f"{indent}// Every warp merges all parts, in the same fixed order. All reads of a lane",
+            f"{indent}// are under way before the first is merged.",
+            f"{indent}for (int base = 0; base < {count}; base += 32 * LANE_PARTS) {{",
+            *(f"{indent}  {self.type(s)} read_{self.own(s)}[LANE_PARTS];" for s in self._parts()),
+            "#pragma unroll",
+            f"{indent}  for (int i = 0; i < LANE_PARTS; ++i) {{",
+            f"{indent}    const int part = base + i * 32 + threadIdx.x % 32;",
+            f"{indent}    const {real}* at = parts + ({first} + part) * {width};",
+        ]
+        for s, part in self._parts().items():
+            identity = f"{self.type(s)}{self.code.accumulator(s).identity}"
+            lines.append(
+                f"{indent}    read_{self.own(s)}[i] = part < {count} ? {part} : {identity};"
+            )
+        lines += [f"{indent}  }}", "#pragma unroll"]
+        lines.append(f"{indent}  for (int i = 0; i < LANE_PARTS; ++i) {{")
+        for s in self.code.statistics:
+            own = f"row_{self.own(s)}"
+            lines.append(f"{indent}    {own} = merge({own}, read_{self.own(s)}[i]);")
+        return [*lines, f"{indent}  }}", f"{indent}}}"]

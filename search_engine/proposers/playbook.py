@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 from attrs import field, frozen, mutable
 
-from search_engine.hardware import DeviceFacts
+from search_engine.errors import SetupError
+from search_engine.hardware import DeviceFacts, gpu_by_name
 from search_engine.playbook import cost
 from search_engine.playbook.analyse import analyse
 from search_engine.playbook.idea import PlaybookIdea, Variant
@@ -14,6 +16,8 @@ from search_engine.playbook.ideas import ALL
 from search_engine.playbook.program import Program, Unsupported
 from search_engine.proposers._base import Branch, History, Idea, Proposer, Tried
 from search_engine.task import Task
+
+_HOPELESS = 1.25
 
 
 @frozen
@@ -41,7 +45,7 @@ class Playbook(Proposer):
     knob of the best variants at a time and say what those measured.
     """
 
-    facts: DeviceFacts
+    facts: DeviceFacts  # of the device that runs the kernels
     name: str = field(default="playbook", init=False)
     _programs: dict[int, Program | str] = field(factory=dict, init=False)
 
@@ -104,11 +108,17 @@ class Playbook(Proposer):
     def _program(self, task: Task) -> Program | str:
         """The task's loop nest, or the sentence that says why there is none."""
         if id(task) not in self._programs:
+            self._aim(task)
             try:
                 self._programs = {id(task): analyse(task)}
             except Unsupported as reason:
                 self._programs = {id(task): str(reason)}
         return self._programs[id(task)]
+
+    def _aim(self, task: Task) -> None:
+        """Write for the task's GPU: a device without one has fewer multiprocessors of its own."""
+        with suppress(SetupError):
+            self.facts = gpu_by_name(task.target)
 
     def _applicable(self, program: Program) -> list[PlaybookIdea]:
         return [idea for idea in ALL if idea.applies(program, self.facts)]
@@ -194,7 +204,10 @@ class Playbook(Proposer):
             place = values.index(before)
             values.sort(key=lambda value: abs(values_index(book, key.knob, value) - place))
         turned = (start.changed(key.knob, value) for value in values if value != before)
-        return [v for v in turned if book.valid(program, v, self.facts)]
+        valid = [v for v in turned if book.valid(program, v, self.facts)]
+        # What the model thinks much worse than the start is not worth a place in a round.
+        hopeless = _HOPELESS * book.seconds(program, start, self.facts)
+        return [v for v in valid if book.seconds(program, v, self.facts) <= hopeless]
 
     def _sources(self, program: Program, history: History) -> set[str]:
         """Normalised texts of everything tried: rendering is cheap, so labels suffice."""

@@ -71,19 +71,21 @@ class SplitRows(PlaybookIdea):
             f"them alone. Split into parts, all of them read at once; "
             f"{row_shape.one_pass_words(program)} makes the parts mergeable in a fixed order "
             f"without losing digits. A second launch merges a few numbers per row and writes the "
-            f"result, from the end back, because the last {kept:,.0f} MB are still in L2."
+            f"result; walked from the end back, it finds up to {kept:,.0f} MB still in L2."
         )
 
     def variants(self, program: Program, facts: DeviceFacts) -> Sequence[Variant]:
         """Large parts, reversed; small parts; forward for comparison."""
         vector = row_shape.vector(program)
         offered = [
-            Variant.of(threads=256, vector=vector, packs=8, order="reversed"),
-            Variant.of(threads=512, vector=vector, packs=4, order="reversed"),
-            Variant.of(threads=256, vector=vector, packs=2, order="reversed"),
-            Variant.of(threads=256, vector=vector, packs=8, order="forward"),
-        ]
-        return [v for v in offered if self.valid(program, v, facts)]
+            Variant.of(threads=threads, vector=vector, packs=packs, order=order)
+            for threads, packs, order in (
+                (1024, 32, "reversed"), (512, 32, "reversed"), (512, 16, "forward"),
+                (256, 8, "reversed"), (256, 2, "reversed"),
+            )
+        ]  # fmt: skip
+        good = [v for v in offered if self.valid(program, v, facts)]
+        return sorted(good, key=lambda v: self.seconds(program, v, facts))
 
     def valid(self, program: Program, variant: Variant, facts: DeviceFacts) -> bool:
         """At least two parts to a row, the pack divides it."""
@@ -92,14 +94,14 @@ class SplitRows(PlaybookIdea):
         return row_shape.vector(program) % vector == 0 and 2 * chunk <= 2 * program.column_count
 
     def seconds(self, program: Program, variant: Variant, facts: DeviceFacts) -> float:
-        """Two readings of the rows; the tail of the second from L2 when reversed."""
+        """Two readings of the rows; large parts reach more of the bandwidth (H200)."""
         again = float(cost.streamed_bytes(program))
         if variant.word("order") == "reversed":
-            again = max(again * 0.25, again - 0.7 * facts.l2_bytes)
+            again -= min(again, 0.1 * facts.l2_bytes)
         chunk = variant.number("threads") * variant.number("packs") * variant.number("vector")
         parts = program.row_count * row_shape.ceil_div(program.column_count, chunk)
         busy = cost.busy_share(parts, facts, facts.threads_per_sm // variant.number("threads"))
-        efficiency = 0.9 if 4 <= variant.number("packs") <= 16 else 0.87
+        efficiency = {32: 0.83, 16: 0.79, 8: 0.76}.get(variant.number("packs"), 0.73)
         return cost.pass_seconds(
             program, facts, extra_reads=again, efficiency=efficiency, busy=busy, launches=2
         )
@@ -125,7 +127,7 @@ class _Split:
         writer, program = self.writer, self.program
         epilogue = self.streamed.define()
         chunk = self.threads * self.variant.number("packs") * self.code.vec
-        self.splits = splits = row_shape.ceil_div(program.column_count, chunk)
+        splits = row_shape.ceil_div(program.column_count, chunk)
         writer.constant("COLS", program.column_count, "elements of a row")
         if self.code.vec > 1:
             writer.constant("VEC", self.code.vec, "neighbours that a thread moves in one access")
@@ -133,6 +135,9 @@ class _Split:
         writer.constant("PACKS", self.variant.number("packs"), "of a part, per thread")
         writer.constant("PART", f"THREADS * PACKS{self.unit}", "elements that one block walks")
         writer.constant("PARTS", splits, "blocks of a row")
+        self.per_lane = row_shape.ceil_div(splits, 32) if splits <= _BY_WARP else 0
+        if self.per_lane:
+            writer.constant("LANE_PARTS", self.per_lane, "parts that a lane merges at once")
         count = rows(program)
         real = self.code.real.type
         dtype = "float64" if real == "double" else "float32"
@@ -204,7 +209,7 @@ class _Split:
             [*(d for d, _ in tensors), f"const {real}* __restrict__ parts"],
             ") {",
         )
-        body = [] if self.splits <= _BY_WARP else streamed.partials("  ")
+        body = [] if self.per_lane else streamed.partials("  ")
         if self.variant.word("order") == "reversed":
             body += [
                 "  // From the end back: the last parts that were read are still in L2.",
@@ -215,7 +220,7 @@ class _Split:
         body += [
             *self._place(),
             *places,
-            *streamed.read_partials("row * PARTS", "PARTS", "  ", by_warp=self.splits <= _BY_WARP),
+            *streamed.read_partials("row * PARTS", "PARTS", "  ", self.per_lane),
             *code.row_value_lines(where, "  "),
         ]
         if code.per_row:
