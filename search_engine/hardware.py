@@ -31,6 +31,8 @@ class DeviceFacts:
 
     max_threads_per_block: int = 1024
     static_shared: int = 49152
+    # Multiprocessors that a cooperative grid may fill, where kernels are told of fewer.
+    cooperative_sms: int | None = None
 
     @property
     def arch(self) -> str:

@@ -79,7 +79,8 @@ def _cooperative(launch: ResolvedLaunch, facts: DeviceFacts) -> Iterator[str]:
     per_sm = min(facts.blocks_per_sm, facts.threads_per_sm // math.prod(launch.block))
     if launch.shared:
         per_sm = min(per_sm, facts.shared_per_sm // launch.shared)
-    most, blocks = per_sm * facts.sm_count, math.prod(launch.grid)
+    sms = facts.sm_count if facts.cooperative_sms is None else facts.cooperative_sms
+    most, blocks = per_sm * sms, math.prod(launch.grid)
     if blocks > most:
         yield (
             f"a cooperative launch of {blocks} blocks; at most {most} of this size are resident "

@@ -41,7 +41,8 @@ if TYPE_CHECKING:
     import torch
 
 # A cooperative launch has all its blocks alive at once, each thread with a stack: few
-# multiprocessors keep such grids small. The estimate uses the target's own number.
+# multiprocessors keep grids small that are made from `sm_count`. A grid of a fixed size may
+# fill the target, and the estimate uses the target's own number.
 SM_COUNT = 4
 
 # The runner itself, the C library, stacks' bookkeeping.
@@ -86,7 +87,7 @@ class CpuDevice(Device):
         cache: Path | None = None,
     ) -> None:
         self.target = target
-        self.facts = evolve(target, sm_count=SM_COUNT)
+        self.facts = evolve(target, sm_count=SM_COUNT, cooperative_sms=target.sm_count)
         self.timeout = timeout
         major, minor = target.compute_capability
         self._builder = Builder(

@@ -184,3 +184,10 @@ def test_every_output_is_to_be_written(make_task):
 def test_a_type_is_no_number_in_an_expression(task):
     (message,) = messages(task, "k<<<1, T>>>(out)", "// tune: T = float4 | float2")
     assert "`T`" in message
+
+
+def test_a_cooperative_grid_may_fill_more_than_kernels_are_told_of(task):
+    few = evolve(H200, sm_count=4, cooperative_sms=132)
+    plan(task, "k<<<264, 1024>>>(out) cooperative", facts=few)
+    (message,) = messages(task, "k<<<265, 1024>>>(out) cooperative", facts=few)
+    assert "at most 264 of this size" in message

@@ -112,3 +112,41 @@ def test_remembered_results_are_rejected(judge):
     found = judge(source, text)
     assert found.findings[0].check == "accuracy"
     assert "mean1000" in found.findings[0].message
+
+
+@pytest.mark.parametrize("function", ["tanh", "sinh", "atanh", "lgamma"])
+def test_a_function_by_its_own_name_is_as_accurate_as_eager(judge, function):
+    text = f"class Net(nn.Module):\n    def forward(self, x): return torch.{function}(x)\n"
+    text += "def get_inputs(): return [0.3 * torch.rand(64, 64)]\n"
+    source = (
+        "// launch: apply<<<64, 64>>>(x, out)\n"
+        'extern "C" __global__ void apply(const float* x, float* out) {\n'
+        "  int i = blockIdx.x * 64 + threadIdx.x;\n"
+        f"  out[i] = {function}f(x[i]);\n"
+        "}\n"
+    )
+    found = judge(source, text)
+    assert found.accepted, found.reason
+
+
+def test_a_cooperative_grid_that_fills_the_target_is_taken(judge):
+    text = "class Net(nn.Module):\n    def forward(self, x): return x + x.mean()\n"
+    text += "def get_inputs(): return [torch.rand(132, 32)]\n"
+    source = (
+        "// scratch: parts float32[132]\n"
+        "// launch: shift<<<132, 32, 130000>>>(x, parts, out) cooperative\n"
+        "#include <cooperative_groups.h>\n"
+        'extern "C" __global__ void shift(const float* x, float* parts, float* out) {\n'
+        "  int i = blockIdx.x * 32 + threadIdx.x;\n"
+        "  float sum = x[i];\n"
+        "  for (int o = 16; o > 0; o /= 2) sum += __shfl_xor_sync(~0u, sum, o);\n"
+        "  if (threadIdx.x == 0) parts[blockIdx.x] = sum;\n"
+        "  cooperative_groups::this_grid().sync();\n"
+        "  sum = 0.0f;\n"
+        "  for (int b = threadIdx.x; b < 132; b += 32) sum += parts[b];\n"
+        "  for (int o = 16; o > 0; o /= 2) sum += __shfl_xor_sync(~0u, sum, o);\n"
+        "  out[i] = x[i] + sum / 4224.0f;\n"
+        "}\n"
+    )
+    found = judge(source, text)
+    assert found.accepted, found.reason
