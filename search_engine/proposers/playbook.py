@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -17,7 +18,8 @@ from search_engine.playbook.program import Program, Unsupported
 from search_engine.proposers._base import Branch, History, Idea, Proposer, Tried
 from search_engine.task import Task
 
-_HOPELESS = 1.25
+_FAR = 5.0  # ideas predicted to take this many times the best are not proposed
+_HOPELESS = 1.25  # nor refinements that should take this many times what they start from
 
 
 @frozen
@@ -76,7 +78,11 @@ class Playbook(Proposer):
                 seconds = self._best_prediction(idea, program)
                 found.append((seconds, self._idea(idea, program, eager / seconds)))
         found.sort(key=lambda pair: pair[0])
-        ideas = [idea for _, idea in found[:count]]
+        least = min(
+            (self._best_prediction(idea, program) for idea in self._applicable(program)),
+            default=0.0,
+        )
+        ideas = [idea for seconds, idea in found if seconds <= _FAR * least][:count]
         if len(ideas) < count:
             refined = self._refinements(task, program, history, eager)
             ideas += [idea for _, idea in zip(range(count - len(ideas)), refined, strict=False)]
@@ -141,28 +147,60 @@ class Playbook(Proposer):
     def _refinements(
         self, task: Task, program: Program, history: History, eager: float
     ) -> Iterator[Idea]:
-        """One knob of one of the best variants at a time, best variant first."""
+        """Two knobs that each helped, together; then single knobs of the best variants."""
         tried = {t.idea.key for t in history.tried}
         seen = self._sources(program, history)
         measured = [t for t in history.tried if t.best_seconds is not None and t.best_label]
         measured.sort(key=lambda t: t.best_seconds or 0.0)
+        for key, text in self._pairs(measured):
+            book = _by_key(key.idea)
+            if book is not None and str(key) not in tried:
+                fresh = self._fresh(book, key, program, seen)
+                if fresh:
+                    yield self._refinement(book, key, program, measured[0], fresh, eager, text)
         starts = list(dict.fromkeys((_Key.parse(t.idea.key).idea, t.best_label) for t in measured))
         for name, label in starts[:3]:
             book = _by_key(name)
             if book is None or not book.applies(program, self.facts):
                 continue
             outcome = next(t for t in measured if t.best_label == label)
+            proposed: list[tuple[float, Idea]] = []
             for knob in book.knobs:
                 key = _Key(name, knob, label)
-                if str(key) in tried:
-                    continue
-                fresh = [
-                    v
-                    for v in self._variants(book, key, program)
-                    if normalised(book.render(program, v, self.facts)) not in seen
-                ]
+                fresh = [] if str(key) in tried else self._fresh(book, key, program, seen)
                 if fresh:
-                    yield self._refinement(book, key, program, outcome, fresh, eager)
+                    idea = self._refinement(book, key, program, outcome, fresh, eager)
+                    proposed.append((idea.expected or 0.0, idea))
+            yield from (idea for _, idea in sorted(proposed, key=lambda pair: -pair[0]))
+
+    def _fresh(
+        self, book: PlaybookIdea, key: _Key, program: Program, seen: set[str]
+    ) -> list[Variant]:
+        """The refinement's variants whose text was not tried."""
+        variants = self._variants(book, key, program)
+        return [v for v in variants if normalised(book.render(program, v, self.facts)) not in seen]
+
+    @staticmethod
+    def _pairs(measured: Sequence[Tried]) -> Iterator[tuple[_Key, str]]:
+        """Two refinements of one start that both beat it by different knobs, as one variant."""
+        times = {t.best_label: t.best_seconds or 0.0 for t in measured}
+        better = []
+        for t in measured:
+            key = _Key.parse(t.idea.key)
+            if key.knob and key.start in times and times[t.best_label] < times[key.start]:
+                better.append((key, t))
+        for (one, a), (two, b) in itertools.combinations(better, 2):
+            if (one.idea, one.start) != (two.idea, two.start) or one.knob == two.knob:
+                continue
+            value = dict(Variant.parse(b.best_label).knobs)[two.knob]
+            both = Variant.parse(a.best_label).changed(two.knob, value)
+            text = (
+                f"From {times[one.start] * 1e6:,.1f} µs ({one.start}), {one.knob} alone came to "
+                f"{times[a.best_label] * 1e6:,.1f} µs and {two.knob} alone to "
+                f"{times[b.best_label] * 1e6:,.1f} µs. They act on different resources, so both "
+                f"are set here."
+            )
+            yield _Key(one.idea, f"{one.knob}+{two.knob}", both.label), text
 
     def _refinement(
         self,
@@ -172,32 +210,37 @@ class Playbook(Proposer):
         outcome: Tried,
         fresh: Sequence[Variant],
         eager: float,
+        text: str = "",
     ) -> Idea:
-        _, category, reason = book.knobs[key.knob]
-        start = Variant.parse(key.start)
-        values = ", ".join(str(dict(v.knobs)[key.knob]) for v in fresh[:3])
-        measured = (outcome.best_seconds or 0.0) * 1e6
-        before = dict(start.knobs).get(key.knob)
+        start = Variant.parse(outcome.best_label if text else key.start)
+        known = {name for name, _ in start.knobs} == set(book.knobs)
         predicted = min(book.seconds(program, v, self.facts) for v in fresh)
-        modelled = book.seconds(program, start, self.facts)
-        ratio = (outcome.best_seconds or predicted) * predicted / modelled
-        return Idea(
-            title=f"{book.title}: {key.knob} {values} instead of {before}",
-            rationale=(
-                f"“{book.title}” with {key.start} took {measured:,.1f} µs in round "
-                f"{outcome.round}, the best of {outcome.branches} tried there. {reason} "
-                f"So {key.knob} {before} is set against {values}, all else unchanged."
-            ),
-            category=category,
-            expected=round(eager / ratio, 2),
-            key=str(key),
-        )
+        modelled = book.seconds(program, start, self.facts) if known else predicted
+        # What the model says of the change, from what the start came to.
+        expected = (outcome.best_seconds or modelled) * predicted / modelled
+        if text:
+            title = f"{book.title}: {key.knob.replace('+', ' and ')} together"
+            category = book.category
+        else:
+            _, category, reason = book.knobs[key.knob]
+            values = ", ".join(str(dict(v.knobs)[key.knob]) for v in fresh[:3])
+            before = dict(start.knobs).get(key.knob)
+            title = f"{book.title}: {key.knob} {values} instead of {before}"
+            text = (
+                f"“{book.title}” with {key.start} came to "
+                f"{(outcome.best_seconds or 0.0) * 1e6:,.1f} µs in round {outcome.round}, the best "
+                f"of {outcome.branches} tried there. {reason} So {key.knob} {before} is set "
+                f"against {values}, all else unchanged."
+            )
+        return Idea(title, text, category, round(eager / expected, 2), str(key))
 
     def _variants(self, book: PlaybookIdea, key: _Key, program: Program) -> list[Variant]:
         """An idea's first variants, or a refinement's: the knob's other values, nearest first."""
         if not key.knob:
             return list(book.variants(program, self.facts))
         start = Variant.parse(key.start)
+        if "+" in key.knob:
+            return [start] if book.valid(program, start, self.facts) else []
         values = list(book.knobs[key.knob][0])
         before = dict(start.knobs).get(key.knob)
         if before in values:

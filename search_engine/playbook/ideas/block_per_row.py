@@ -55,10 +55,11 @@ class BlockPerRow(PlaybookIdea):
     def why(self, program: Program, facts: DeviceFacts) -> str:
         """Passes saved by one-pass statistics."""
         size = program.column_count * program.narrowest_item / 1024
+        one_pass = row_shape.one_pass_words(program)
         return (
             f"{row_shape.statistic_words(program).capitalize()} by the book take "
             f"{2 * len(program.statistics)} passes over a row and the result one more. "
-            f"{row_shape.one_pass_words(program)} needs one, and loses no digits. The task has "
+            f"{one_pass[0].upper()}{one_pass[1:]} needs one, and loses no digits. The task has "
             f"{row_shape.row_words(program)}: the second reading comes a moment after the first, "
             f"so rows of {size:,.0f} KB come from cache rather than from device memory. Any "
             f"length works, and few registers per thread leave room for many warps."
@@ -93,7 +94,11 @@ class BlockPerRow(PlaybookIdea):
             cached = min(1.0, cached * 1.15)
         extra = again * (1 - cached) + again * cached * 0.25
         busy = cost.busy_share(program.row_count, facts, blocks)
-        return cost.pass_seconds(program, facts, extra_reads=extra, efficiency=0.88, busy=busy)
+        wide = variant.number("vector") * program.narrowest_item >= 16
+        efficiency = 0.9 if wide else 0.87
+        return cost.pass_seconds(
+            program, facts, extra_reads=extra, efficiency=efficiency, busy=busy
+        )
 
     def render(self, program: Program, variant: Variant, facts: DeviceFacts) -> str:
         """The kernel text."""

@@ -55,6 +55,7 @@ class ChipAsBuffer(PlaybookIdea):
             row_shape.has_row_statistics(program)
             and program.levels == 1
             and len(program.rows) <= 1
+            and program.row_count <= facts.sm_count
             and program.column_count >= 64 * 1024
             and bool(self.variants(program, facts))
         )

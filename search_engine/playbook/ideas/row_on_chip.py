@@ -155,6 +155,7 @@ class RowOnChip(PlaybookIdea):
         overlap = {1: 0.9, 2: 0.93, 3: 0.94}.get(blocks, 0.95)
         overlap += 0.04 if blocks == 1 and threads == 1024 else 0.0
         overlap += 0.02 if blocks == 1 and threads == 512 else 0.0
+        overlap -= 0.02 if vector * program.narrowest_item < 16 else 0.0
         overlap -= 0.05 if variant.word("prefetch") == "yes" else 0.0
         overlap -= 0.03 if variant.word("once") == "yes" else 0.0
         busy = cost.busy_share(program.row_count, facts, blocks)

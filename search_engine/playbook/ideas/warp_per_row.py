@@ -87,7 +87,9 @@ class WarpPerRow(PlaybookIdea):
         lanes, vector = variant.number("lanes"), variant.number("vector")
         packs = row_shape.ceil_div(program.column_count, lanes * vector)
         segment = lanes * vector * program.narrowest_item
-        efficiency = 0.9 if segment >= 128 else 0.8 if segment >= 64 else 0.7
+        efficiency = 0.95 if segment >= 256 else 0.9 if segment >= 128 else 0.8
+        efficiency -= 0.02 if vector * program.narrowest_item < 16 else 0.0
+        efficiency -= 0.01 if variant.word("once") == "yes" else 0.0
         efficiency *= program.column_count / (packs * lanes * vector) * 0.2 + 0.8
         warps = program.row_count * lanes / 32
         busy = min(1.0, warps / (facts.sm_count * 8))
