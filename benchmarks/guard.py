@@ -83,11 +83,8 @@ def stand_in(found: ModuleType) -> Any:
         def capturing(self) -> bool:
             return False
 
-        def on(self, index: int) -> Any:
-            return contextlib.nullcontext()
-
-        def load(self, index: int, launches: Any) -> Any:
-            return lambda buffers: None
+        def load(self, index: int, case: Any) -> Any:
+            return lambda tensors: None
 
     return NoGpu()
 

@@ -14,6 +14,7 @@ _VERIFIED = "deliver/template/verified.py"
 _PARTS = (
     "source.py",
     "deliver/reached.py",
+    "deliver/template/launcher.py",
     "deliver/template/launch.py",
     "deliver/template/guard.py",
     "deliver/template/forward.py",

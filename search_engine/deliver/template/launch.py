@@ -7,12 +7,13 @@ import contextlib
 import ctypes
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from search_engine.deliver.template.launcher import POOLS, OfThread
 from search_engine.deliver.template.verified import (
     CASES,
     CUBIN_ARCH,
@@ -22,6 +23,7 @@ from search_engine.deliver.template.verified import (
     KERNEL_FILE,
     KERNEL_HASH,
     MEASURED,
+    Case,
     Launch,
 )
 from search_engine.source import digest
@@ -42,10 +44,6 @@ class Gpu:
         """Whether the current stream is being captured into a CUDA graph."""
         return torch.cuda.is_current_stream_capturing()
 
-    def on(self, index: int) -> Any:
-        """A context in which ``index`` is the current device."""
-        return torch.cuda.device(index)
-
     def seconds(self, function: Callable[[], object]) -> float:
         """The median time of a few runs."""
         times = []
@@ -58,40 +56,23 @@ class Gpu:
             times.append(start.elapsed_time(end) * 1e-3)
         return sorted(times)[len(times) // 2]
 
-    def load(self, index: int, launches: Sequence[Launch]) -> Callable[[Mapping[str, Any]], None]:
-        """Compile the kernel file for a GPU; what comes back launches it on the current stream."""
+    def load(self, index: int, case: Case) -> Callable[[list[torch.Tensor]], None]:
+        """Compile the kernel file for a GPU; what comes back enqueues a case's launches there.
+
+        It takes inputs, weights and outputs in the case's order, then the scratch memory.
+        """
         from cuda import core
 
         device = core.Device(index)
-        device.set_current()
-        code = _object_code(device.arch)
-        prepared = []
-        for item in launches:
-            kernel = code.get_kernel(item.function)
-            _raise_limits(kernel, item, index)
-            grid = item.grid
-            if item.cluster is not None:  # cuda.core counts the grid in clusters
-                grid = tuple(g // c for g, c in zip(grid, item.cluster, strict=True))  # type: ignore[assignment]
-            config = core.LaunchConfig(
-                grid=grid,
-                block=item.block,
-                cluster=item.cluster,
-                shmem_size=item.shared,
-                is_cooperative=item.cooperative,
-            )
-            prepared.append((config, kernel, _arguments(kernel, item.arguments)))
-        streams: dict[int, Any] = {0: core.LEGACY_DEFAULT_STREAM}
-
-        def run(buffers: Mapping[str, torch.Tensor]) -> None:
-            handle = torch._C._cuda_getCurrentRawStream(index)
-            stream = streams.get(handle)
-            if stream is None:
-                stream = streams.setdefault(handle, core.Stream.from_handle(handle))
-            for config, kernel, arguments in prepared:
-                values = [buffers[a].data_ptr() if type(a) is str else a for a in arguments]
-                core.launch(stream, config, kernel, *values)
-
-        return run
+        with torch.cuda.device(index):
+            device.set_current()
+            code = _object_code(device.arch)
+            bound = []
+            for launch in case.launches:
+                kernel = code.get_kernel(launch.function)
+                _raise_limits(kernel, launch, index)
+                bound.append((kernel, launch, _arguments(kernel, launch.arguments)))
+        return OfThread(index, device, case, bound)
 
 
 gpu = Gpu()
@@ -181,7 +162,7 @@ def _arguments(kernel: Any, arguments: tuple[Any, ...]) -> list[Any]:
     return values
 
 
-launchers: dict[tuple[int | None, int], Callable[[Mapping[str, torch.Tensor]], None] | str] = {}
+launchers: dict[tuple[int | None, int], Callable[[list[torch.Tensor]], None] | str] = {}
 trials: dict[tuple[int | None, int], bool] = {}
 
 
@@ -203,7 +184,7 @@ def _load(device: int, index: int) -> Any:
     if MEASURED and gpu.name(device) != GPU:
         return "gpu"
     try:
-        return gpu.load(device, CASES[index].launches)
+        return gpu.load(device, CASES[index])
     except Exception as error:  # noqa: BLE001  # whatever it is, the original still runs
         _log.warning("%s: %s", KERNEL_FILE, error)
         return "cuda"
@@ -220,21 +201,20 @@ def usable(device: int | None, index: int) -> str | None:
 
 def launched(operands: list[torch.Tensor], index: int) -> list[torch.Tensor] | None:
     """Run a case's launches; None where the GPU refused them (then it is not asked again)."""
-    case = CASES[index]
     device = operands[0].device
-    names = (*case.inputs, *case.weights)
-    buffers = {name: _based(tensor) for name, tensor in zip(names, operands, strict=True)}
-    outputs = []
-    for name, (dtype, shape, stride) in case.outputs.items():
-        buffers[name] = torch.empty_strided(shape, stride, dtype=dtype, device=device)
-        outputs.append(buffers[name])
-    for name, (dtype, shape, zeroed) in case.scratch.items():
-        make = torch.zeros if zeroed else torch.empty
-        buffers[name] = make(shape, dtype=dtype, device=device)
+    tensors = [_based(tensor) for tensor in operands]
+    outputs = [
+        torch.empty_strided(shape, stride, dtype=dtype, device=device)
+        for dtype, shape, stride in CASES[index].outputs.values()
+    ]
+    tensors += outputs
+    if POOLS[index].offsets:
+        # Not torch.empty, which takes 1 µs more to understand its arguments.
+        size = (POOLS[index].nbytes,)
+        tensors.append(torch.empty_strided(size, (1,), dtype=torch.uint8, device=device))
     key = (device.index, index)
     try:
-        with gpu.on(device.index):
-            launchers[key](buffers)  # type: ignore[operator]
+        launchers[key](tensors)  # type: ignore[operator]
     except Exception as error:  # noqa: BLE001
         _log.warning("%s: %s", KERNEL_FILE, error)
         launchers[key] = "cuda"

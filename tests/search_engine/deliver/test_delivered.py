@@ -1,15 +1,18 @@
 """What a delivered file does, with a GPU that is not there: see conftest's FakeGpu."""
 
+import contextlib
 import copy
 import ctypes
 import importlib
 import inspect
 import pickle
 import sys
+import threading
 import warnings
 from collections import namedtuple
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -36,9 +39,8 @@ def test_the_kernel_runs_in_place_of_forward(deliver):
     torch.testing.assert_close(net(X), net.forward.__wrapped__(net, X))
     assert found.gpu.runs == 1
     assert found.kernel.explain(net, X) == "kernel"
-    assert list(found.gpu.buffers) == ["x", "norm.weight", "norm.bias", "out", "partial"]
-    assert found.gpu.buffers["partial"].shape == (4, 2)
-    assert not found.gpu.buffers["partial"].any()
+    assert list(found.gpu.buffers) == ["x", "norm.weight", "norm.bias", "out", "scratch"]
+    assert found.gpu.buffers["scratch"].shape == (256,)  # 4 × 2 floats
     assert found.gpu.buffers["x"].data_ptr() == X.data_ptr()
 
 
@@ -587,70 +589,183 @@ def test_nvrtc_with_the_headers_that_wheels_bring(deliver, kit, header):
     assert b"normalize" in bytes(code.code)
 
 
-class RecordedCore:
-    """cuda.core as far as a delivered file uses it; records launches."""
+SIZES = {"moments": (8, 8, 8, 4), "normalize": (8, 8, 8, 8, 8, 4)}
+TWO_SCRATCH = """\
+// scratch: spare float64[x.size(0), 9]
+// scratch: partial float32[x.size(0), 2] zeroed
+// scratch: count int32[1] zeroed
+// launch: moments<<<x.size(0), 32>>>(x, partial, count, 8) cooperative cluster=(2, 1, 1)
+// launch: normalize<<<x.size(0), 32, 128>>>(x, norm.weight, norm.bias, partial, out, scale)
+extern "C" __global__ void moments(const float* x, float2* partial, int* count, int n) {}
+extern "C" __global__ void normalize(const float* x, const float* w, const float* b,
+                                     const float2* partial, float* out, float scale) {}
+"""
 
-    LEGACY_DEFAULT_STREAM = "default stream"
 
-    def __init__(self):
+class RecordedDriver:
+    """cuda.bindings.driver as far as launches use it; reads the arguments as the GPU would."""
+
+    def __init__(self, driver):
         self.launches = []
-        self.Stream = SimpleNamespace(from_handle=lambda handle: f"stream {handle}")
+        self.zeroed = []
+        self.status = driver.CUresult.CUDA_SUCCESS
+        for name in ("CUlaunchConfig", "CUlaunchAttribute", "CUlaunchAttributeID", "CUkernel"):
+            setattr(self, name, getattr(driver, name))
+        self.CU_STREAM_LEGACY = driver.CU_STREAM_LEGACY
 
-    def Device(self, index):
-        return SimpleNamespace(arch="90", set_current=lambda: None)
+    def cuKernelGetFunction(self, kernel):
+        return self.status, {1: "moments", 2: "normalize"}[int(kernel)]
 
-    def LaunchConfig(self, **options):
-        return options
+    def cuMemsetD8Async(self, address, value, count, stream):
+        self.zeroed.append((address, value, count, stream))
+        return (self.status,)
 
-    def launch(self, stream, config, kernel, *arguments):
-        self.launches.append((stream, config, kernel.name, arguments))
+    def cuLaunchKernel(self, function, *rest):
+        *sizes, stream, parameters, _ = rest
+        self.launches.append((function, sizes, stream, arguments_at(parameters, SIZES[function])))
+        return (self.status,)
+
+    def cuLaunchKernelEx(self, config, function, parameters, _):
+        sizes = [
+            config.gridDimX, config.gridDimY, config.gridDimZ,
+            config.blockDimX, config.blockDimY, config.blockDimZ, config.sharedMemBytes,
+        ]  # fmt: skip
+        self.attributes = {item.id.name.split("ATTRIBUTE_")[1]: item.value for item in config.attrs}
+        found = arguments_at(parameters, SIZES[function])
+        self.launches.append((function, sizes, int(config.hStream), found))
+        return (self.status,)
 
 
-SIZES = {"moments": (8, 8, 4), "normalize": (8, 8, 8, 8, 8, 4)}
+def arguments_at(parameters, sizes):
+    pointers = (ctypes.c_void_p * len(sizes)).from_address(parameters)
+    kinds = {8: ctypes.c_uint64, 4: ctypes.c_uint32}
+    return [kinds[s].from_address(p).value for p, s in zip(pointers, sizes, strict=True)]
 
 
-def test_launches_through_cuda_core(deliver, kit, monkeypatch):
-    pytest.importorskip("cuda.bindings.driver")
-    import cuda
+@pytest.fixture
+def recorded(deliver, monkeypatch):
+    """A delivered file with two launches, the real Gpu, and a driver that records."""
+    real = pytest.importorskip("cuda.bindings.driver")
+    import cuda.bindings
 
-    found = deliver(
-        kernel=kit.KERNEL.replace("partial, 8)", "partial, 8) cluster=(2, 1, 1) cooperative")
+    driver = RecordedDriver(real)
+    monkeypatch.setattr(cuda.bindings, "driver", driver)
+    core = SimpleNamespace(
+        Device=lambda index: SimpleNamespace(arch="90", set_current=lambda: entered.append("set"))
     )
-    core = RecordedCore()
     monkeypatch.setattr(cuda, "core", core, raising=False)
-    handle = 0
-    monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda _: handle, raising=False)
+    found = deliver(kernel=TWO_SCRATCH)
+    entered = []
+
+    def device(index):
+        entered.append(index)
+        return contextlib.nullcontext()
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: made.current)
+    monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda _: made.stream, raising=False)
 
     def kernel(name):
         infos = [SimpleNamespace(size=size) for size in SIZES[name]]
-        return SimpleNamespace(name=name, arguments_info=infos)
+        return SimpleNamespace(handle={"moments": 1, "normalize": 2}[name], arguments_info=infos)
 
-    code = SimpleNamespace(get_kernel=kernel)
-    monkeypatch.setattr(found.kernel, "_object_code", lambda arch: code)
-    limits = []
     monkeypatch.setattr(
-        found.kernel, "_raise_limits", lambda kernel, launch, _: limits.append(launch.shared)
+        found.kernel, "_object_code", lambda arch: SimpleNamespace(get_kernel=kernel)
     )
-    run = found.kernel.Gpu().load(0, found.kernel.CASES[0].launches)
-    names = ("x", "norm.weight", "norm.bias", "partial", "out")
-    buffers = {name: torch.zeros(4) for name in names}
-    run(buffers)
-    handle = 7
-    run(buffers)
-    (stream, config, name, arguments), second, third, _ = core.launches
-    assert (stream, name) == ("default stream", "moments")
-    assert config["grid"] == (2, 1, 1)  # in clusters
-    assert (config["cluster"], config["is_cooperative"]) == ((2, 1, 1), True)
-    assert arguments[:2] == (buffers["x"].data_ptr(), buffers["partial"].data_ptr())
-    assert (type(arguments[2]), arguments[2].value) == (ctypes.c_int32, 8)
-    assert second[1]["grid"] == (4, 1, 1)
-    assert second[1]["shmem_size"] == 128
-    assert (type(second[3][-1]), second[3][-1].value) == (ctypes.c_float, 1.0)
-    assert third[0] == "stream 7"
-    assert limits == [0, 128]
-    monkeypatch.setitem(SIZES, "moments", (8, 8, 8))
+    monkeypatch.setattr(found.kernel, "_raise_limits", lambda *_: None)
+    load = found.kernel.Gpu().load
+    made = SimpleNamespace(
+        driver=driver,
+        entered=entered,  # devices made current
+        found=found,
+        load=lambda: load(0, found.kernel.CASES[0]),
+        current=0,
+        stream=0,
+    )
+    return made
+
+
+def test_launches_through_the_driver(recorded):
+    driver, found = recorded.driver, recorded.found
+    run = recorded.load()
+    tensors = [torch.zeros(8) for _ in range(4)]  # x, weight, bias, out
+    scratch = torch.zeros(1024)
+    run([*tensors, scratch])
+    x, weight, bias, out = (tensor.data_ptr() for tensor in tensors)
+    first, second = driver.launches
+    partial, count = scratch.data_ptr(), scratch.data_ptr() + 256
+    assert first == ("moments", [4, 1, 1, 32, 1, 1, 0], 1, [x, partial, count, 8])
+    one = int(np.float32(1.0).view(np.uint32))
+    assert second[:3] == ("normalize", [4, 1, 1, 32, 1, 1, 128], 1)
+    assert second[3] == [x, weight, bias, partial, out, one]
+    assert driver.zeroed == [(partial, 0, 512, 1)]  # not the spare behind it
+    assert found.kernel.POOLS[0] == ((512, 0, 256), 1024, 512)
+    assert driver.attributes["COOPERATIVE"].cooperative == 1
+    cluster = driver.attributes["CLUSTER_DIMENSION"].clusterDim
+    assert (cluster.x, cluster.y, cluster.z) == (2, 1, 1)
+    recorded.stream = 7
+    other = torch.zeros(8)
+    run([other, *tensors[1:], scratch])
+    assert [launch[2] for launch in driver.launches[2:]] == [7, 7]
+    assert [launch[3][0] for launch in driver.launches[2:]] == [other.data_ptr()] * 2
+
+
+def test_the_device_is_set_only_where_it_is_not_the_current_one(recorded):
+    run = recorded.load()
+    tensors = [torch.zeros(256) for _ in range(5)]
+    recorded.entered.clear()
+    run(tensors)  # a thread's first launch: it may have no context yet
+    assert recorded.entered == [0, "set"]
+    run(tensors)
+    assert recorded.entered == [0, "set"]
+    recorded.current = 1
+    run(tensors)
+    assert recorded.entered == [0, "set", 0]
+    thread = threading.Thread(target=run, args=(tensors,))
+    thread.start()
+    thread.join()
+    assert recorded.entered == [0, "set", 0, 0, "set"]
+    assert len(recorded.driver.launches) == 8
+
+
+def test_threads_do_not_share_argument_memory(recorded):
+    run = recorded.load()
+    launch = recorded.driver.cuLaunchKernel
+    inside, go_on = threading.Event(), threading.Event()
+
+    def slow(function, *rest):
+        if threading.current_thread() is thread:
+            inside.set()
+            assert go_on.wait(10)
+        return launch(function, *rest)
+
+    recorded.driver.cuLaunchKernel = slow
+    mine, other = ([torch.zeros(256) for _ in range(5)] for _ in range(2))
+    thread = threading.Thread(target=run, args=(other,))
+    thread.start()
+    assert inside.wait(10)
+    run(mine)
+    go_on.set()
+    thread.join()
+    last = [entry for entry in recorded.driver.launches if entry[0] == "normalize"]
+    assert [entry[3][0] for entry in last] == [mine[0].data_ptr(), other[0].data_ptr()]
+
+
+def test_what_the_driver_answers_is_heard(recorded):
+    from cuda.bindings.driver import CUresult
+
+    run = recorded.load()
+    tensors = [torch.zeros(256) for _ in range(5)]
+    run(tensors)
+    recorded.driver.status = CUresult.CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES
+    with pytest.raises(RuntimeError, match="CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES"):
+        run(tensors)
+
+
+def test_a_scalar_of_another_width_is_refused(recorded, monkeypatch):
+    monkeypatch.setitem(SIZES, "moments", (8, 8, 8, 8))
     with pytest.raises(RuntimeError, match="8 cannot be passed as int of 8 bytes"):
-        found.kernel.Gpu().load(0, found.kernel.CASES[0].launches)
+        recorded.load()
 
 
 # --- torch.compile --------------------------------------------------------------------

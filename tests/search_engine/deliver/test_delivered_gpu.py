@@ -101,7 +101,8 @@ def real(deliver, kit):
 @pytest.fixture(autouse=True)
 def _inference():
     with torch.inference_mode(), warnings.catch_warnings():
-        warnings.simplefilter("error", UserWarning)
+        # The delivered file's own: torch warns of other things, of an empty CUDA graph say.
+        warnings.filterwarnings("error", "Net", UserWarning)
         yield
 
 
