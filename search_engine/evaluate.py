@@ -6,16 +6,14 @@ same verdict as one from a search.
 
 from __future__ import annotations
 
-import secrets
 import signal
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any, Literal
+from typing import Literal
 
-import torch
 from attrs import evolve
 
 from search_engine.capture.capture import capture
@@ -32,9 +30,9 @@ from search_engine.devices._base import Device, Program, Rejected
 from search_engine.devices.select import open_device
 from search_engine.errors import CaptureError, KernelLspError
 from search_engine.hardware import DeviceFacts
-from search_engine.judgement import DeliveredTimes, DeliveryCheck, DeviceInfo, Judgement
+from search_engine.judgement import DeliveryCheck, DeviceInfo, Judgement
 from search_engine.measure.measure import baseline, measure
-from search_engine.measure.module import measure_module
+from search_engine.measure.module import measure_delivered
 from search_engine.proposers._base import Idea
 from search_engine.settings import SearchSettings
 from search_engine.task import CaptureRequest, Task
@@ -175,10 +173,10 @@ class Evaluator:
             return True
         return task.graph is None or changed.task.graph != task.graph
 
-    def check_delivery(self, delivery: Delivery, measurement: Measurement | None) -> DeliveryCheck:
+    def check_delivery(self, delivery: Delivery) -> DeliveryCheck:
         """Verify and time the delivered module, imported from a scratch folder.
 
-        ``measurement`` has the times of the bare kernel. Raises DeliveryError.
+        Raises DeliveryError.
         """
         captured, device = self._captured, self._device
         captured.restore()
@@ -187,22 +185,7 @@ class Evaluator:
             return DeliveryCheck(verdict)
         captured.restore()
         with delivered_module(captured, delivery, text=self._request.text) as (module, _):
-            return DeliveryCheck(verdict, self._times(captured, module, measurement))
-
-    def _times(
-        self, captured: Captured, module: torch.nn.Module, measurement: Measurement | None
-    ) -> DeliveredTimes:
-        """One call of each from Python, interleaved with what it replaces."""
-        call = captured.draw(secrets.randbits(31))
-        eager, delivered = measure_module(captured.module, module, call, self._device)
-        modes = {} if measurement is None else measurement.compiled
-        if not modes:
-            return DeliveredTimes(delivered, eager, None)
-        fastest = min(modes, key=lambda mode: modes[mode].median)
-        rival: Any = torch.compile(captured.module, mode=fastest, dynamic=False)
-        compiled, again = measure_module(rival, module, call, self._device)
-        slower = max(delivered, again, key=lambda sample: sample.median)
-        return DeliveredTimes(slower, eager, compiled)
+            return DeliveryCheck(verdict, measure_delivered(captured, module, device))
 
     def close(self) -> None:
         """Give back the device."""

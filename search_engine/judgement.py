@@ -30,18 +30,45 @@ class Judgement:
 
 
 @frozen
-class DeliveredTimes:
-    """One call from Python, launch costs included, beside what it replaces."""
+class SideBySide:
+    """The delivered module and what it replaces, timed in one session in the same way."""
 
     delivered: Sample
     eager: Sample
-    compiled: Sample | None  # the fastest mode of the bare measurement, None where it failed
+    compiled: Sample | None  # torch.compile's fastest mode; None where it failed
+
+    @property
+    def rivals(self) -> list[Sample]:
+        """What there is to beat."""
+        return [self.eager] if self.compiled is None else [self.eager, self.compiled]
 
     @property
     def faster(self) -> bool:
-        """Whether the delivered module beats both by more than the spread of the times."""
-        rivals = [self.eager] if self.compiled is None else [self.eager, self.compiled]
-        return all(self.delivered.high < rival.low for rival in rivals)
+        """Whether the delivered module beats all by more than the spread of the times."""
+        return all(self.delivered.high < rival.low for rival in self.rivals)
+
+
+@frozen
+class DeliveredTimes:
+    """The delivered module in GPU time, as kernels are timed, and called alone.
+
+    ``alone`` is wall time from the call in Python until the GPU has finished. In a model
+    whose GPU has work queued the launch costs in it are hidden; a small module's are not.
+    """
+
+    gpu: SideBySide
+    alone: SideBySide
+
+    @property
+    def slower_than_eager_alone(self) -> bool:
+        """Whether launch costs eat up what the GPU gains, by more than the spread."""
+        return self.alone.delivered.low > self.alone.eager.high
+
+    @property
+    def slower_than_compile_alone(self) -> bool:
+        """The same beside torch.compile."""
+        compiled = self.alone.compiled
+        return compiled is not None and self.alone.delivered.low > compiled.high
 
 
 @frozen

@@ -1,47 +1,36 @@
-"""A delivered module timed as people will call it: from Python, launch costs included."""
+"""A delivered module beside what it replaces: in GPU time, and called alone from Python."""
 
 from __future__ import annotations
 
-import random
-import time
+from collections.abc import Mapping
 
 import torch
 
-from search_engine.capture.call import Call
+from search_engine.capture.captured import Captured
 from search_engine.devices._base import Device
-from search_engine.measure.session import measuring
-from search_engine.measure.statistics import sample_of
-from search_engine.measure.timing import LEAST_ROUNDS, MOST_ROUNDS, WARM_UPS, Timer
+from search_engine.judgement import DeliveredTimes, SideBySide
+from search_engine.measure.compiled import MODES
+from search_engine.measure.session import session_of
 from search_engine.verdict import Sample
 
-BUDGET_SECONDS = 1.0
 
+def measure_delivered(
+    captured: Captured, module: torch.nn.Module, device: Device
+) -> DeliveredTimes:
+    """Times of ``module``, the captured one as delivered, and of the baselines.
 
-def measure_module(
-    original: torch.nn.Module, replacement: torch.nn.Module, call: Call, device: Device
-) -> tuple[Sample, Sample]:
-    """Wall time of one call of each, from Python to the GPU having finished, in seconds.
-
-    Interleaved in random order, L2 cold. Raises SetupError on a device without times.
+    GPU time is taken as a bare kernel's is, so that the two can be compared. Raises
+    SetupError on a device without times.
     """
-    gpu = measuring(device)
-    target = torch.device(gpu.torch_device)
-    timer = Timer(gpu)
-    modules = (original, replacement)
-    times: tuple[list[float], list[float]] = ([], [])
+    session = session_of(captured, device)
+    contenders = {"delivered": session.contender(module), **session.baselines()}
+    with torch.no_grad(), torch.cuda.device(device.torch_device):
+        gpu = session.timer.interleave(contenders)
+        alone = session.timer.interleave_alone(contenders)
+    return DeliveredTimes(_side_by_side(gpu), _side_by_side(alone))
 
-    def once(module: torch.nn.Module) -> float:
-        timer.flush()
-        torch.cuda.synchronize(target)
-        started = time.perf_counter()
-        module(*call.args, **call.kwargs)
-        torch.cuda.synchronize(target)
-        return time.perf_counter() - started
 
-    with torch.no_grad(), torch.cuda.device(target):
-        warm = [min(once(module) for _ in range(WARM_UPS)) for module in modules]
-        rounds = max(LEAST_ROUNDS, min(MOST_ROUNDS, int(BUDGET_SECONDS / sum(warm))))
-        for _ in range(rounds):
-            for index in random.sample((0, 1), 2):
-                times[index].append(once(modules[index]))
-    return sample_of(times[0]), sample_of(times[1])
+def _side_by_side(samples: Mapping[str, Sample]) -> SideBySide:
+    compiled = [samples[mode] for mode in MODES if mode in samples]
+    fastest = min(compiled, key=lambda sample: sample.median, default=None)
+    return SideBySide(samples["delivered"], samples["eager"], fastest)

@@ -44,15 +44,17 @@ class Session:
     def baselines(self) -> dict[str, Contender]:
         """Eager and each mode of torch.compile that worked."""
         return {
-            "eager": self._contender(self.captured.module),
-            **{mode: self._contender(module) for mode, module in self._modules.items()},
+            "eager": self.contender(self.captured.module),
+            **{mode: self.contender(module) for mode, module in self._modules.items()},
         }
 
     def call(self, turn: int) -> Call:
         """The inputs of a turn."""
         return self.calls[turn % len(self.calls)]
 
-    def _contender(self, module: Callable[..., Any]) -> Contender:
+    def contender(self, module: Callable[..., Any]) -> Contender:
+        """A module, called on the inputs of each turn."""
+
         def run(turn: int) -> object:
             call = self.call(turn)
             return module(*call.args, **call.kwargs)

@@ -74,6 +74,29 @@ class Timer:
             for name, pairs in events.items()
         }
 
+    def interleave_alone(
+        self, contenders: Mapping[str, Contender], *, budget: float = BUDGET_SECONDS
+    ) -> dict[str, Sample]:
+        """Wall time from calling each ``run`` until the GPU has finished, in seconds.
+
+        As in ``interleave``, but the GPU is idle at the call: launch costs are in it.
+        """
+        once = sum(sum(self._warm_up(contender)) for contender in contenders.values())
+        rounds = max(LEAST_ROUNDS, min(MOST_ROUNDS, int(budget / once)))
+        times: dict[str, list[float]] = {name: [] for name in contenders}
+        order = list(contenders)
+        for turn in range(rounds):
+            random.shuffle(order)
+            for name in order:
+                contenders[name].prepare(turn)
+                self.flush()
+                self._device.synchronize()
+                started = time.perf_counter()
+                contenders[name].run(turn)
+                self._device.synchronize()
+                times[name].append(time.perf_counter() - started)
+        return {name: sample_of(seconds) for name, seconds in times.items()}
+
     def flush(self) -> None:
         """Fill L2 with data that nobody wants; persisting lines become normal ones first.
 

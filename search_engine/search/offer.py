@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from search_engine.judgement import DeliveryCheck
+from search_engine.judgement import DeliveredTimes, DeliveryCheck, SideBySide
 from search_engine.search.loop import Study
 from search_engine.search.words import speedup_text, time_text
 from search_engine.store.records import KernelRecord, Run
@@ -11,13 +11,16 @@ from search_engine.verdict import Measurement, Sample
 # How many kernels are tried as deliveries before giving up: one that passed alone fails
 # as delivered only through a fault of ours.
 ATTEMPTS = 3
+# GPU times alone and as delivered differ by more than this: it is explained.
+DIFFERENCE, DIFFERENCE_SECONDS = 0.05, 10e-6
 
 
 def conclude(study: Study, why: str) -> str:
     """Offer the fastest verified kernel where it deserves it; the sentence for the user.
 
-    On a device that measures it has to be faster than eager and than torch.compile, alone
-    and as delivered. Elsewhere it is offered as verified, with no claim about speed.
+    On a device that measures it has to be faster than eager and than torch.compile in GPU
+    time, bare and as delivered, and no slower than eager as one call from Python. Elsewhere
+    it is offered as verified, with no claim about speed.
     """
     run = study.run
     if not run.accepted_kernels:
@@ -28,10 +31,13 @@ def conclude(study: Study, why: str) -> str:
         study.store.set_progress(run.id, run.round, "checking the kernel as delivered")
         idea = next(record.idea for record in run.ideas if record.id == kernel.idea_id)
         delivery = study.bench.render(kernel, idea)
-        problem = _problem(study.bench.check_delivery(delivery, kernel))
+        checked = study.bench.check_delivery(delivery, kernel)
+        problem = _problem(checked)
         if problem is None:
+            for remark in _remarks(kernel.measurement, checked.times):
+                study.store.add_event(run.id, "notice", f"{idea.title} as delivered: {remark}")
             study.store.offer(run.id, kernel.id, delivery)
-            return _offered(study, kernel)
+            return _offered(study, kernel, checked.times)
         study.store.add_event(run.id, "notice", f"{idea.title} as delivered: {problem}")
     return "Nothing is offered: no kernel kept its verdict and its speed as delivered."
 
@@ -46,17 +52,61 @@ def faster(measurement: Measurement | None) -> bool:
 
 
 def _problem(checked: DeliveryCheck) -> str | None:
-    """Why a delivery is not to be offered."""
+    """Why a delivery is not to be offered.
+
+    It has to be faster in GPU time, and called alone not slower than eager: in a model that
+    keeps the GPU waiting for Python, a short kernel is worth less than a cheap launch.
+    """
     if not checked.verdict.accepted:
         return checked.verdict.reason
     times = checked.times
-    if times is not None and not times.faster:
-        compiled = "" if times.compiled is None else f", torch.compile {_ms(times.compiled)}"
+    if times is None:
+        return None
+    if not times.gpu.faster:
+        return f"it is not faster ({_beside(times.gpu)})"
+    if times.slower_than_eager_alone:
         return (
-            f"called from Python it is not faster ({_ms(times.delivered)}; eager "
-            f"{_ms(times.eager)}{compiled})"
+            f"called alone from Python, launch included, it is slower than eager "
+            f"({_beside(times.alone)}); in GPU time it is faster ({_beside(times.gpu)})"
         )
     return None
+
+
+def _remarks(measured: Measurement | None, times: DeliveredTimes | None) -> list[str]:
+    """Where the times of the delivered module tell another story than the bare kernel's."""
+    if times is None:
+        return []
+    remarks = []
+    if times.slower_than_compile_alone:
+        remarks.append(
+            "called alone from Python, launch included, torch.compile's module is faster "
+            f"({_beside(times.alone)}); where the GPU has work queued it is the kernel "
+            f"({_beside(times.gpu)})"
+        )
+    if measured is not None:
+        remarks += _difference(measured, times)
+    return remarks
+
+
+def _difference(measured: Measurement, times: DeliveredTimes) -> list[str]:
+    """Why GPU time as delivered is not that of the bare kernel, where they are far apart."""
+    bare, delivered = measured.kernel.median, times.gpu.delivered.median
+    if abs(delivered - bare) <= DIFFERENCE * bare + DIFFERENCE_SECONDS:
+        return []
+    drift = times.gpu.eager.median / measured.eager.median
+    if abs(delivered - bare * drift) <= DIFFERENCE * bare + DIFFERENCE_SECONDS:
+        why = f"the GPU's own speed: eager took ×{drift:.2f} of its time before, too"
+    else:
+        why = (
+            "the same launches, on memory that torch allocates at each call; eager took "
+            f"×{drift:.2f} of its time before"
+        )
+    return [f"it takes {time_text(delivered)} of GPU time, {time_text(bare)} when measured: {why}"]
+
+
+def _beside(times: SideBySide) -> str:
+    text = f"{_ms(times.delivered)}; eager {_ms(times.eager)}"
+    return text if times.compiled is None else f"{text}, torch.compile {_ms(times.compiled)}"
 
 
 def _ms(sample: Sample) -> str:
@@ -66,10 +116,13 @@ def _ms(sample: Sample) -> str:
 # --- the last sentence ----------------------------------------------------------------
 
 
-def _offered(study: Study, kernel: KernelRecord) -> str:
+def _offered(study: Study, kernel: KernelRecord, times: DeliveredTimes | None) -> str:
     limit, measurement = time_text(study.task.limit_seconds), kernel.measurement
     if measurement is not None:
-        return f"{time_text(measurement.kernel.median)}, {speedup_text(measurement)}; limit {limit}"
+        text = f"{time_text(measurement.kernel.median)}, {speedup_text(measurement)}; limit {limit}"
+        if times is not None and times.slower_than_compile_alone:
+            text += f"; called alone from Python {_beside(times.alone)}"
+        return text
     if kernel.estimate is not None:
         estimate = kernel.estimate
         return (

@@ -121,7 +121,7 @@ class WorkerBench:
         """The delivered module, verified and timed."""
         try:
             checked: DeliveryCheck = self._worker.call(
-                "check_delivery", delivery, kernel.measurement, timeout=DELIVERY_SECONDS
+                "check_delivery", delivery, timeout=DELIVERY_SECONDS
             )
             return checked
         except WorkerDied as error:

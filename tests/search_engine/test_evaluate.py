@@ -91,14 +91,14 @@ def test_a_delivery_is_what_was_verified(shift):
     delivery = shift.render(RIGHT, IDEA, verdict, None, None)
     assert sorted(delivery.files) == ["shifting_cuda/Shift.cu", "shifting_cuda/Shift.py"]
     assert "#define BLOCK 64  // tune: BLOCK = 64" in delivery.files["shifting_cuda/Shift.cu"]
-    checked = shift.check_delivery(delivery, None)
+    checked = shift.check_delivery(delivery)
     assert checked.verdict.accepted, checked.verdict.findings
     assert checked.times is None  # no GPU, no times
 
 
 def test_a_delivery_of_something_else_is_found(shift):
     delivery = shift.render(WRONG, IDEA, Verdict(True, "cpu (SIMT)"), None, None)
-    checked = shift.check_delivery(delivery, None)
+    checked = shift.check_delivery(delivery)
     assert not checked.verdict.accepted
     assert checked.verdict.findings[0].check == "accuracy"
 

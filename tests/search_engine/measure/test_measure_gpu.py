@@ -107,8 +107,8 @@ def test_faster_than_the_hardware_allows_is_a_finding(device, captured):
     assert "faster-than-limit" in [finding.check for finding in caught.value.findings]
 
 
-def test_a_module_is_timed_as_called(device, captured):
-    from search_engine.measure.module import measure_module
+def test_a_delivered_module_is_timed_like_a_kernel_and_alone(device, captured):
+    from search_engine.measure.module import measure_delivered
 
     class Slow(torch.nn.Module):
         def forward(self, x):
@@ -116,9 +116,16 @@ def test_a_module_is_timed_as_called(device, captured):
                 x = x + 1
             return x
 
-    class Quick(torch.nn.Module):
+    class Same(torch.nn.Module):
         def forward(self, x):
-            return x + 20
+            return torch.relu(x) * 2 + 1
 
-    slow, quick = measure_module(Slow(), Quick(), captured.draw(1), device)
-    assert slow.median > 3 * quick.median
+    slow = measure_delivered(captured, Slow(), device)
+    assert slow.gpu.delivered.median > 3 * slow.gpu.eager.median
+    assert not slow.gpu.faster
+    assert slow.slower_than_eager_alone
+    assert slow.slower_than_compile_alone
+    same = measure_delivered(captured, Same(), device)
+    assert not same.gpu.faster  # than itself compiled
+    for one in (same.alone, slow.alone):  # launch costs come on top
+        assert one.delivered.median > one.compiled.median > same.gpu.compiled.median

@@ -15,7 +15,13 @@ from pathlib import Path
 from search_engine.deliver.delivery import Delivery
 from search_engine.errors import WorkerDied
 from search_engine.hardware import H200
-from search_engine.judgement import DeliveredTimes, DeliveryCheck, DeviceInfo, Judgement
+from search_engine.judgement import (
+    DeliveredTimes,
+    DeliveryCheck,
+    DeviceInfo,
+    Judgement,
+    SideBySide,
+)
 from search_engine.proposers._base import Branch, Idea, Proposer
 from search_engine.settings import SearchSettings
 from search_engine.store.store import Store
@@ -180,9 +186,17 @@ class FakeBench:
             return DeliveryCheck(Verdict(False, "fake", (finding,)))
         if not self.measures:
             return DeliveryCheck(Verdict(True, "fake"))
-        delivered = 1e-3 if "slow from Python" in kernel.source else self._seconds(kernel.source)
+        gpu = 1e-3 if "slow as delivered" in kernel.source else self._seconds(kernel.source)
+        gpu *= 1.5 if "drifting" in kernel.source else 1.0
+        match = re.search(r"launch=(\S+)", kernel.source)
+        alone = gpu + (float(match[1]) if match else 3e-5)
+        drift = 1.5 if "drifting with eager" in kernel.source else 1.0
         return DeliveryCheck(
-            Verdict(True, "fake"), DeliveredTimes(_sample(delivered), _sample(1e-3), _sample(2e-4))
+            Verdict(True, "fake"),
+            DeliveredTimes(
+                SideBySide(_sample(gpu), _sample(1e-3 * drift), _sample(2e-4 * drift)),
+                SideBySide(_sample(alone), _sample(1.02e-3), _sample(2.2e-4)),
+            ),
         )
 
     def reset(self) -> None:

@@ -67,10 +67,61 @@ def test_a_kernel_that_differs_as_delivered_gives_way_to_the_next(store):
     assert any("as delivered: delivery: it differs" in n for n in notices)
 
 
-def test_a_kernel_that_is_slow_as_called_from_python_is_not_offered(store):
-    message, run = end_of(store, kernel_text("a", 1e-5, "slow from Python"))
+def notices(store, run):
+    return [event.message for event in store.events(run.id) if event.kind == "notice"]
+
+
+def test_a_kernel_that_is_slow_as_delivered_is_not_offered(store):
+    message, run = end_of(store, kernel_text("a", 1e-5, "slow as delivered"))
     assert message == "Nothing is offered: no kernel kept its verdict and its speed as delivered."
     assert run.delivery is None
+    (notice,) = notices(store, run)
+    assert notice.endswith("it is not faster (1.00 ms; eager 1.00 ms, torch.compile 0.200 ms)")
+
+
+def test_a_launch_that_costs_more_than_eager_is_not_offered(store):
+    message, run = end_of(store, kernel_text("a", 1e-5, "launch=1.2e-3"))
+    assert message.startswith("Nothing is offered")
+    (notice,) = notices(store, run)
+    assert "slower than eager (1.21 ms; eager 1.02 ms, torch.compile 0.220 ms)" in notice
+    assert "in GPU time it is faster (10.0 µs; eager 1.00 ms, torch.compile 0.200 ms)" in notice
+
+
+def test_as_slow_as_eager_within_the_spread_is_not_slower(store):
+    _, run = end_of(store, kernel_text("a", 1e-5, "launch=1.02e-3"))
+    assert run.delivery is not None
+
+
+def test_a_launch_that_costs_more_than_torch_compile_is_said(store):
+    message, run = end_of(store, kernel_text("a", 1e-5, "launch=4e-4"))
+    assert message == (
+        "10.0 µs, ×20.0 over torch.compile, ×100 over eager; limit 1.00 µs; called alone from "
+        "Python 0.410 ms; eager 1.02 ms, torch.compile 0.220 ms"
+    )
+    assert run.delivery is not None
+    (notice,) = notices(store, run)
+    assert "torch.compile's module is faster (0.410 ms; eager 1.02 ms" in notice
+
+
+@pytest.mark.parametrize(
+    ("seconds", "flags", "why"),
+    [
+        (
+            5e-5,
+            "drifting",
+            "it takes 75.0 µs of GPU time, 50.0 µs when measured: the same launches, on memory "
+            "that torch allocates at each call; eager took ×1.00 of its time before",
+        ),
+        (5e-5, "drifting with eager", "eager took ×1.50 of its time before, too"),
+        (1e-5, "drifting", ""),  # 5 µs: nothing to explain
+    ],
+)
+def test_a_difference_between_bare_and_delivered_is_explained(store, seconds, flags, why):
+    _, run = end_of(store, kernel_text("a", seconds, flags))
+    found = notices(store, run)
+    assert len(found) == bool(why)
+    assert all(notice.endswith(why) for notice in found)
+    assert run.delivery is not None
 
 
 def test_without_a_gpu_there_is_an_estimate_and_no_claim(store):
