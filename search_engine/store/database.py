@@ -116,6 +116,11 @@ class Database:
             text = str(error)
             if "full" in text:
                 advice = f"The disk that holds {self.path} is full: free some space and try again."
+            elif "disk I/O error" in text:  # also where a file may not grow
+                advice = (
+                    f"{self.path} cannot be read or written ({text}): free some space on its disk, "
+                    "or set KERNEL_LSP_DATA to a folder on another one."
+                )
             elif "readonly" in text or "unable to open" in text:
                 advice = (
                     f"{self.path} cannot be written: check its permissions or set "

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import errno
 import importlib
 import itertools
 import logging
@@ -30,7 +31,7 @@ from typing import Any
 from attrs import frozen
 
 from search_engine.data_folder import data_folder
-from search_engine.errors import KernelLspError, WorkerDied
+from search_engine.errors import KernelLspError, SetupError, WorkerDied
 from search_engine.workers.environment import hidden_secrets, without_secrets
 from search_engine.workers.parent import die_with_parent
 from search_engine.workers.retire import retire, retired
@@ -39,6 +40,7 @@ logger = logging.getLogger(__name__)
 
 START_SECONDS = 120.0  # the first child waits for the fork server's import of torch
 KEPT_LOGS = 20
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 _context = multiprocessing.get_context("forkserver")
 _server_lock = threading.Lock()
@@ -242,6 +244,9 @@ class _Failure:
     def of(cls, error: BaseException) -> _Failure:
         if isinstance(error, KernelLspError):
             return cls(type(error), error.args, dict(vars(error)))
+        if isinstance(error, OSError) and error.errno in _DISK_FULL:
+            disk = f"The disk that holds {error.filename}" if error.filename else "A disk"
+            return cls(SetupError, (f"{disk} is full: free some space and try again.",), {})
         # Where a device was lost before, the error at hand only follows from it.
         reason = retired()
         if reason is None:
@@ -280,7 +285,7 @@ def _serve(pipe: Connection, factory: str, kwargs: dict[str, Any], log: str) -> 
         module, _, name = factory.partition(":")
         target = getattr(importlib.import_module(module), name)(**kwargs)
     except BaseException as error:  # noqa: BLE001 - whatever it is, the parent must know
-        traceback.print_exc()
+        _log_traceback()
         _reply(pipe, _Failure.of(error))
         return
     _reply(pipe, None)
@@ -292,10 +297,16 @@ def _serve(pipe: Connection, factory: str, kwargs: dict[str, Any], log: str) -> 
         try:
             result = getattr(target, method)(*args)
         except BaseException as error:  # noqa: BLE001
-            traceback.print_exc()
-            sys.stderr.flush()
+            _log_traceback()
             result = _Failure.of(error)
         _reply(pipe, result)
+
+
+def _log_traceback() -> None:
+    """The error at hand into the log, as far as the disk has room: losing it costs no answer."""
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
+        sys.stderr.flush()
 
 
 def _reply(pipe: Connection, value: Any) -> None:

@@ -32,6 +32,9 @@ from search_engine.errors import SetupError
 from search_engine.verdict import Finding
 
 MOST_FINDINGS = 5
+# A failed build with less room than this left counts as the disk's fault: a kernel's two
+# modules and what the compiler keeps on the way take about 2 MB.
+LEAST_FREE_BYTES = 8 * 2**20
 
 _NAME = "kernel.cu"
 _DIAGNOSTIC = re.compile(
@@ -146,6 +149,14 @@ class Builder:
                 "writable or set KERNEL_LSP_DATA to one that is."
             ) from error
 
+    def _require_space(self) -> None:
+        """A build that a full disk ended is no kernel's fault. Raises SetupError."""
+        if shutil.disk_usage(self._cache).free < LEAST_FREE_BYTES:
+            raise SetupError(
+                f"The disk that holds {self._cache} is full, so kernels cannot be built: free some "
+                "space, or set KERNEL_LSP_DATA to a folder on another disk."
+            )
+
     def _build_new(
         self, folder: Path, kernels: dict[str, Kernel]
     ) -> dict[str, Build | list[Finding]]:
@@ -213,6 +224,7 @@ class Builder:
                 return [include_finding(kernel.source)]
         output = folder / key / "kernel.ii"
         if not output.exists():
+            self._require_space()
             return _header_findings(_diagnostics(log, kernel), log)
         text = output.read_text(errors="replace")
         last = kernel.source.count("\n") + 1
@@ -222,6 +234,7 @@ class Builder:
     def _take(self, folder: Path, key: str, kernel: Kernel) -> Build | list[Finding]:
         for name in ("plain.so", "hooked.so"):
             if not (folder / key / name).exists():
+                self._require_space()
                 log = _log(folder, f"{key}/{name[:-3]}.o") + _log(folder, f"{key}/{name}")
                 return _diagnostics(log, kernel)[:MOST_FINDINGS] or [_no_diagnostic(log)]
         target = self._cache / "modules" / key

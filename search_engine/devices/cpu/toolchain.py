@@ -27,6 +27,10 @@ ADVICE = (
 )
 UNSUPPORTED_MACHINE = "Kernels run on the CPU of x86-64 and aarch64 Linux only; this is {}."
 
+# C++ lets a compiler drop loops that do nothing but run on. A kernel that hangs must hang
+# here as well: on a GPU it would take the user's session with it.
+OPTIONAL = ("-fno-finite-loops",)
+
 
 @frozen
 class Toolchain:
@@ -35,6 +39,7 @@ class Toolchain:
     command: tuple[str, ...]
     gcc: bool  # else clang (zig's included)
     identity: str
+    optional: tuple[str, ...] = ()  # those of OPTIONAL that this version takes
 
     @property
     def common(self) -> tuple[str, ...]:
@@ -46,6 +51,7 @@ class Toolchain:
             # As nvcc does by default: products and sums are fused; errno is not set.
             *("-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"),
             *self._quiet,
+            *self.optional,
             *_cpu_options(),
         )
 
@@ -112,8 +118,22 @@ def _find(cxx: str, _path: str) -> Toolchain:
         version = _version((program, *command[1:]))
         if version is not None:
             identity = hashlib.sha256(f"{program} {version}".encode()).hexdigest()
-            return Toolchain((program, *command[1:]), "clang" not in version, identity)
+            found = (program, *command[1:])
+            optional = tuple(option for option in OPTIONAL if _takes(found, option))
+            return Toolchain(found, "clang" not in version, identity, optional)
     raise SetupError(ADVICE)
+
+
+def _takes(command: tuple[str, ...], option: str) -> bool:
+    """Whether this compiler knows the option: g++ from 10 on, clang++ from 12 on."""
+    try:
+        done = subprocess.run(
+            [*command, option, "-fsyntax-only", "-x", "c++", os.devnull],
+            capture_output=True, timeout=30, check=False,
+        )  # fmt: skip
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+    return done.returncode == 0
 
 
 def _version(command: tuple[str, ...]) -> str | None:

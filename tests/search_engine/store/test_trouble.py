@@ -1,6 +1,7 @@
 """A store that cannot be used says in one sentence what to do."""
 
 import os
+import resource
 import sqlite3
 from pathlib import Path
 
@@ -151,3 +152,14 @@ def test_another_users_folder_is_refused(tmp_path: Path, monkeypatch: pytest.Mon
         os.chown(tmp_path, 4243, -1)
     with pytest.raises(StoreError, match="another user"):
         Store(tmp_path / "kernel-lsp.db")
+
+
+def test_a_file_that_may_not_grow(path):
+    with Store(path):
+        pass
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+    try:
+        assert "free some space" in refused(path)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

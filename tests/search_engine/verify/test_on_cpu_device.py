@@ -9,6 +9,7 @@ import pytest
 from search_engine.contract.parse import parse
 from search_engine.devices._base import Program
 from search_engine.devices.cpu.device import CpuDevice
+from search_engine.errors import SetupError
 from search_engine.hardware import H200
 from search_engine.verify.verify import verify
 
@@ -150,3 +151,26 @@ def test_a_cooperative_grid_that_fills_the_target_is_taken(judge):
     )
     found = judge(source, text)
     assert found.accepted, found.reason
+
+
+def test_a_build_that_a_full_disk_ended_is_no_rejection(judge, device, monkeypatch, module):
+    captured = module(SOFTMAX)
+    broken = parse(HEAD + BODY.replace("float top", "flaot top", 1))
+    (rejected,) = device.compile([broken], captured.task)
+    assert rejected.findings[0].check == "compile"
+    usage = shutil.disk_usage("/")._replace(free=4096)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(SetupError, match="is full, so kernels cannot be built: free some space"):
+        device.compile([broken], captured.task)
+
+
+def test_a_loop_without_end_is_not_optimised_away(module):
+    body = BODY.replace("float top", "while (x[0] != 3.0f) {} float top", 1)
+    captured = module(SOFTMAX)
+    hasty = CpuDevice(H200, timeout=2.0)
+    try:
+        (program,) = hasty.compile([parse(HEAD + body)], captured.task)
+        (finding,) = verify(captured, program, hasty, seed=1).findings
+    finally:
+        hasty.close()
+    assert finding.check == "timeout"

@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from search_engine.contract.errors import ContractError
-from search_engine.errors import CaptureError, WorkerDied
+from search_engine.errors import CaptureError, SetupError, WorkerDied
 from search_engine.verdict import Finding
 from search_engine.workers.worker import Replay, Worker
 
@@ -204,3 +204,11 @@ def wait_until(condition) -> None:
     while not condition():
         assert time.monotonic() < until, "it did not come true within 10 s"
         time.sleep(0.02)
+
+
+def test_a_full_disk_is_said_and_is_nobodys_death(worker):
+    with pytest.raises(SetupError, match="disk is full: free some space"):
+        worker.call("fill_the_disk", timeout=PATIENCE)
+    with pytest.raises(CaptureError, match="forward needs x"):
+        worker.call("fail_where_nothing_can_be_logged", timeout=PATIENCE)
+    assert worker.starts == 1

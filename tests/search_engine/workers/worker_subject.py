@@ -78,6 +78,13 @@ class Subject:
         retire("The device is gone.")
         raise RuntimeError("CUDA error: what follows from it\nand advice\non lines")
 
+    def fill_the_disk(self) -> None:
+        Path("/dev/full").write_text("more than there is room for")
+
+    def fail_where_nothing_can_be_logged(self) -> None:
+        os.dup2(os.open("/dev/full", os.O_WRONLY), 2)
+        raise CaptureError("forward needs x.")
+
     def stumble(self) -> None:
         raise RuntimeError("the first line\nthe second")
 
