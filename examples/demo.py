@@ -288,8 +288,11 @@ else:
 def command(*arguments: str, folder: Path) -> int:
     """Run a command as a user would, its output as it comes."""
     out.print(f"[bold]$[/] {' '.join(arguments)}", highlight=False)
-    arguments = (str(Path(sys.executable).parent / arguments[0]), *arguments[1:])
-    done = subprocess.run(arguments, cwd=folder, capture_output=True, text=True, check=False)
+    search = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    program = shutil.which(arguments[0], path=search) or arguments[0]
+    done = subprocess.run(
+        [program, *arguments[1:]], cwd=folder, capture_output=True, text=True, check=False
+    )
     out.print(textwrap.indent(done.stdout + done.stderr, "  ").rstrip(), markup=False)
     return done.returncode
 
