@@ -44,6 +44,10 @@ def analyse(task: Task) -> Program:
     raise Unsupported("The graph reshapes its tensors in more ways than the playbook can follow.")
 
 
+# The axis of an output with a single element: every access walks it, by one.
+ONE = "one"
+
+
 class Space:
     """The iteration space: axes of the largest output, then columns that are only reduced."""
 
@@ -52,6 +56,8 @@ class Space:
         largest = max(task.outputs, key=lambda tensor: tensor.numel)
         self.shape = largest.shape
         self.axes = [Axis(f"i{d}", size) for d, size in enumerate(self.shape) if size > 1]
+        if not self.axes:
+            self.axes = [Axis(ONE, 1)]
         self.reduced: list[Axis] = []
 
     @property
@@ -71,6 +77,7 @@ class Space:
     def flat(self, axes: Sequence[Axis]) -> Affine:
         """The row-major index over the axes."""
         stride, terms = 1, []
+        axes = [axis for axis in axes if axis.name != ONE]
         for axis in reversed(axes):
             terms.append((axis.name, stride))
             stride *= axis.size
@@ -130,6 +137,8 @@ class Reader:
             for part, stride in zip(index, spec.stride, strict=True):
                 for axis, factor in part.terms:
                     strides[axis] = strides.get(axis, 0) + factor * stride
+            if self.space.axes[0].name == ONE:
+                strides[ONE] = 1
             expression = self.value(value, index)
             stores.append(Store(name, spec.dtype, expression, tuple(strides.items())))
         sizes = self.space.sizes
@@ -209,6 +218,8 @@ class Reader:
             offset += part.constant * stride
             for axis, factor in part.terms:
                 strides[axis] = strides.get(axis, 0) + factor * stride
+        if self.space.axes[0].name == ONE:
+            strides[ONE] = 1
         kept = tuple((axis, stride) for axis, stride in sorted(strides.items()) if stride)
         return Load(name, spec.dtype, kept, offset)
 
@@ -283,7 +294,8 @@ _TWO_OPERANDS = frozenset(
     [
         "add", "sub", "subtract", "rsub", "mul", "multiply", "div", "divide", "true_divide",
         "pow", "maximum", "minimum", "atan2", "fmod", "lt", "le", "gt", "ge", "eq", "ne",
-        "logical_and", "logical_or", "bitwise_and", "bitwise_or", "clamp_min", "clamp_max",
+        "logical_and", "logical_or", "bitwise_and", "bitwise_or", "bitwise_xor", "__and", "__or",
+        "__xor", "clamp_min", "clamp_max",
     ]
 )  # fmt: skip
 

@@ -31,7 +31,7 @@ from search_engine.playbook.expression import (
     Load,
     Result,
 )
-from search_engine.playbook.names import element_at, identifier, unused, wrapped
+from search_engine.playbook.names import element_at, folded, identifier, unused, wrapped
 from search_engine.playbook.primitives import CALL, PRIMITIVES, TERNARY
 from search_engine.playbook.program import Program, Store
 
@@ -356,7 +356,9 @@ class Writer:
         if self.constants:
             width = max(len(definition) for definition, _ in self.constants)
             blocks.append("\n".join(f"{d:<{width}}  // {why}" for d, why in self.constants))
-        return "\n\n".join([*blocks, *self.helpers.values(), *self.kernels]) + "\n"
+        code = "\n\n".join([*self.helpers.values(), *self.kernels])
+        blocks.append("\n".join(folded(line) for line in code.splitlines()))
+        return "\n\n".join(blocks) + "\n"
 
 
 def walk_until(values: Sequence[Expression], stop: Iterable[Expression]) -> list[Expression]:

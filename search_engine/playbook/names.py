@@ -56,3 +56,23 @@ def wrapped(head: str, items: Sequence[str], tail: str, indent: str = "") -> str
     glued = ", ".join(item.replace(" ", "\0") for item in items)
     body = textwrap.wrap(glued, 94 - len(indent), break_long_words=False)
     return (head + f"\n{indent}    " + f"\n{indent}    ".join(body) + tail).replace("\0", " ")
+
+
+def folded(line: str, width: int = 100) -> str:
+    """A line of code cut at a comma, an operator or an opening parenthesis if it is too long."""
+    if len(line) <= width or line.lstrip().startswith(("//", "#")):
+        return line
+    code = line.split("  // ")[0]
+    if len(code) <= width:
+        return line
+    indent = line[: len(line) - len(line.lstrip())] + "    "
+    places = [m.end() for m in re.finditer(r", |; | = | \+= | \? | \* |\((?=\w)", line)]
+    fitting = [place for place in places if len(indent) < place <= width]
+    if not fitting:
+        return line
+    # Rather after an assignment than inside its right-hand side, if the rest then fits.
+    assignments = [m.end() for m in re.finditer(r" \+?= ", line) if m.end() <= width]
+    last = fitting[-1]
+    if assignments and len(indent) + len(line) - assignments[-1] <= width:
+        last = assignments[-1]
+    return line[:last].rstrip() + "\n" + folded(indent + line[last:], width)

@@ -232,9 +232,16 @@ ATEN: dict[str, Builder] = {
 COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne"})
 
 
+# Bitwise operators on bool, also as Python's &, |, ^ come out of the export.
+_LOGICAL = {
+    "bitwise_and": "and", "bitwise_or": "or", "bitwise_not": "not", "bitwise_xor": "ne",
+    "__and": "and", "__or": "or", "__xor": "ne",
+}  # fmt: skip
+
+
 def covers(aten: str, dtype: str) -> bool:
     """Whether the ATen operator (``gelu`` of ``aten.gelu.default``) has a spelling here."""
-    if aten in ("bitwise_and", "bitwise_or", "bitwise_not"):
+    if aten in _LOGICAL:
         return dtype == "bool"
     if aten not in ATEN:
         return False
@@ -248,7 +255,6 @@ def covers(aten: str, dtype: str) -> bool:
 
 def build(aten: str, x: Operands, option: Options, dtype: str, name: str) -> Expression:
     """The expression of one ATen call on operands (literals among them as Constant)."""
-    bitwise = {"bitwise_and": "and", "bitwise_or": "or", "bitwise_not": "not"}
-    if aten in bitwise:
-        return Apply(bitwise[aten], tuple(x), dtype, name)
+    if aten in _LOGICAL:
+        return Apply(_LOGICAL[aten], tuple(x), dtype, name)
     return ATEN[aten](x, option, dtype, name)
