@@ -19,7 +19,12 @@ from attrs import frozen
 from search_engine.contract.kernel import Kernel
 from search_engine.contract.tune import fill
 from search_engine.devices.cpu.module import Module, inspect
-from search_engine.devices.cpu.parallel import Rules, run_rules
+from search_engine.devices.cpu.parallel import (
+    COMPILER_BYTES,
+    COMPILER_SECONDS,
+    Rules,
+    run_rules,
+)
 from search_engine.devices.cpu.rewrite import entry_lines, translate
 from search_engine.devices.cpu.screen import (
     foreign_files,
@@ -298,5 +303,10 @@ def _header_findings(findings: list[Finding], log: str) -> list[Finding]:
 def _no_diagnostic(log: str) -> Finding:
     """The compiler gave up without a line: it ran over its limits, or an error of the linker."""
     own = [row for row in log.splitlines() if "error" in row.lower() and "/" not in row]
+    if any("Killed" in row or "CPU time limit" in row or "out of memory" in row for row in own):
+        own = [
+            f"the compiler ran over its limits ({COMPILER_SECONDS} s of processor time, "
+            f"{COMPILER_BYTES // 2**30} GB): fewer template instances, less unrolling"
+        ]
     reason = own[0][:200] if own else "it ended without a message, or took too long"
     return Finding("compile", f"the kernel does not compile: {reason}")

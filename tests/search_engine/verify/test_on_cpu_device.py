@@ -174,3 +174,15 @@ def test_a_loop_without_end_is_not_optimised_away(module):
     finally:
         hasty.close()
     assert finding.check == "timeout"
+
+
+def test_a_compiler_that_runs_over_its_limits_is_said(device, module, monkeypatch):
+    monkeypatch.setattr("search_engine.devices.cpu.parallel.COMPILER_SECONDS", 1)
+    bomb = (
+        "template <int N, int M> struct T { static constexpr int v = T<N - 1, 2 * M>::v + "
+        "T<N - 1, 2 * M + 1>::v; };\n"
+        "template <int M> struct T<0, M> { static constexpr int v = 1; };\n"
+    )
+    body = BODY.replace("float top", "out[0] = T<22, 1>::v; float top", 1)
+    (rejected,) = device.compile([parse(HEAD + bomb + body)], module(SOFTMAX).task)
+    assert "the compiler ran over its limits" in rejected.findings[0].message
