@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -127,10 +128,12 @@ def _find(cxx: str, _path: str) -> Toolchain:
 def _takes(command: tuple[str, ...], option: str) -> bool:
     """Whether this compiler knows the option: g++ from 10 on, clang++ from 12 on."""
     try:
-        done = subprocess.run(
-            [*command, option, "-fsyntax-only", "-x", "c++", os.devnull],
-            capture_output=True, timeout=30, check=False,
-        )  # fmt: skip
+        with tempfile.TemporaryDirectory(prefix="kernel-lsp-") as folder:
+            (Path(folder) / "probe.cpp").write_text("int probe;\n")
+            done = subprocess.run(
+                [*command, option, "-c", "probe.cpp", "-o", "probe.o"],
+                cwd=folder, capture_output=True, timeout=30, check=False,
+            )  # fmt: skip
     except (OSError, subprocess.TimeoutExpired):
         return False
     return done.returncode == 0
