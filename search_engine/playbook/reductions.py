@@ -132,8 +132,12 @@ def _logsumexp(node: Node, index: Index, reader: Reader) -> Expression:
     dims = _dims(argument(node, 1, "dim"), len(reader.shape(source(node))))
     body, dtype, _ = _over(node, dims, index, reader)
     statistic = Statistic("softmax", body, dtype)
+    top = Result(statistic, "max")
     log_total = Apply("log", (Result(statistic, "sum"),), dtype, "log_sum")
-    return Apply("add", (Result(statistic, "max"), log_total), dtype, node.name)
+    # An infinite maximum is the result: about it, every exponential would be NaN.
+    infinite = Apply("eq", (Apply("abs", (top,), dtype), Constant(math.inf, dtype)), "bool")
+    finite = Apply("add", (top, log_total), dtype)
+    return Apply("where", (infinite, top, finite), dtype, node.name)
 
 
 def _affine(value: Expression, weight: Argument, bias: Argument, at: Index, node: Node,

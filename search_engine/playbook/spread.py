@@ -56,7 +56,7 @@ class SpreadRowKernel:
         self.lane_parts = -(-plan.blocks // 32)
         self.code = RowCode(program, plan.vec, streaming=plan.once)
         self.program, self.writer = self.code.program, self.code.writer
-        self.streamed = Streamed(self.code)
+        self.streamed = Streamed(self.code, shifted=False)
         self.vec = self.code.vec
         self.unit = " * VEC" if self.vec > 1 else ""
         self.each = "for (int k = 0; k < VEC; ++k) " if self.vec > 1 else ""

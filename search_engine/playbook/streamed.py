@@ -8,16 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from search_engine.playbook.emit import Element
+from search_engine.playbook.emit import Element, walk_until
 from search_engine.playbook.expression import Expression, Load, Result, Statistic
 from search_engine.playbook.rows import RowCode
 
 
 class Streamed:
-    """The text of streaming passes over ``code``'s rows."""
+    """The text of streaming passes over ``code``'s rows.
 
-    def __init__(self, code: RowCode) -> None:
-        self.code = code
+    ``shifted``: moments are taken of the distance to the row's first element, its pilot, so
+    that a mean far from zero costs no digits (the caller then places ``pilots``).
+    """
+
+    def __init__(self, code: RowCode, *, shifted: bool = True) -> None:
+        self.code, self.shifted = code, shifted
         self.bodies: dict[Statistic, Element | None] = {}
 
     def define(self, *, team: bool = True) -> Element | None:
@@ -31,6 +35,33 @@ class Streamed:
             if not isinstance(statistic.body, Load):
                 self.bodies[statistic] = code.body_element(statistic, None)
         return code.epilogue(None)
+
+    def pilot(self, statistic: Statistic) -> str:
+        """The variable of the row's first value, empty where the statistic has none."""
+        if not self.shifted or statistic.kind != "moments":
+            return ""
+        return f"pilot_{self.code.statistics.index(statistic) + 1}"
+
+    def pilots(self, level: Sequence[Statistic], where: dict[str, str], indent: str) -> list[str]:
+        """``const float pilot_1 = …;``: the body at the row's first column."""
+        code, lines = self.code, []
+        first = where | {axis.name: "0" for axis in code.program.columns}
+        for s in level:
+            if not self.pilot(s):
+                continue
+            known: dict[Expression, str] = {}
+            for node in walk_until([s.body], ()):
+                if isinstance(node, Load):
+                    known[node] = code.writer.item(node, first)
+                elif isinstance(node, Result):
+                    known[node] = code.name(node)
+            value = code.writer.expression(s.body, known)
+            lines.append(f"{indent}const {code.real.type} {self.pilot(s)} = {value};")
+        if lines:
+            lines.insert(
+                0, f"{indent}// Distances to the row's first value: large means cost no digits."
+            )
+        return lines
 
     def accumulators(self, level: Sequence[Statistic], indent: str) -> list[str]:
         """Declarations ``Moments own_1 = {0, 0, 0};``."""
@@ -75,6 +106,7 @@ class Streamed:
             else:
                 known |= {n: code.name(n) for n in body.leaves if isinstance(n, Result)}
                 text = code.writer.call(body, known)
+            text += f" - {self.pilot(s)}" if self.pilot(s) else ""
             loop = "" if code.vec == 1 else "for (int k = 0; k < VEC; ++k) "
             slot = "[0]" if code.vec == 1 else "[k]"
             lines += [
@@ -97,8 +129,11 @@ class Streamed:
 
     def names(self, statistic: Statistic, total: str, indent: str) -> list[str]:
         """``const float mean = all_1.mean;`` for each part that is used."""
+        pilot = self.pilot(statistic)
         return [
-            f"{indent}const {self.code.real.type} {name} = {total}.{part};"
+            f"{indent}const {self.code.real.type} {name} = "
+            + (f"{pilot} + " if pilot and part == "mean" else "")
+            + f"{total}.{part};"
             for part, name in self.code.result_names(statistic).items()
         ]
 

@@ -49,7 +49,7 @@ class Playbook(Proposer):
 
     facts: DeviceFacts  # of the device that runs the kernels
     name: str = field(default="playbook", init=False)
-    _programs: dict[int, Program | str] = field(factory=dict, init=False)
+    _known: tuple[Task, Program | str] | None = field(default=None, init=False)
 
     # --- protocol ---------------------------------------------------------------------
 
@@ -113,13 +113,13 @@ class Playbook(Proposer):
 
     def _program(self, task: Task) -> Program | str:
         """The task's loop nest, or the sentence that says why there is none."""
-        if id(task) not in self._programs:
+        if self._known is None or self._known[0] is not task:
             self._aim(task)
             try:
-                self._programs = {id(task): analyse(task)}
+                self._known = (task, analyse(task))
             except Unsupported as reason:
-                self._programs = {id(task): str(reason)}
-        return self._programs[id(task)]
+                self._known = (task, str(reason))
+        return self._known[1]
 
     def _aim(self, task: Task) -> None:
         """Write for the task's GPU: a device without one has fewer multiprocessors of its own."""
@@ -159,6 +159,7 @@ class Playbook(Proposer):
                 if fresh:
                     yield self._refinement(book, key, program, measured[0], fresh, eager, text)
         starts = list(dict.fromkeys((_Key.parse(t.idea.key).idea, t.best_label) for t in measured))
+        turned: set[tuple[str, str]] = set()  # one turn of each knob a round, of the best start
         for name, label in starts[:3]:
             book = _by_key(name)
             if book is None or not book.applies(program, self.facts):
@@ -167,8 +168,11 @@ class Playbook(Proposer):
             proposed: list[tuple[float, Idea]] = []
             for knob in book.knobs:
                 key = _Key(name, knob, label)
-                fresh = [] if str(key) in tried else self._fresh(book, key, program, seen)
+                if str(key) in tried or (name, knob) in turned:
+                    continue
+                fresh = self._fresh(book, key, program, seen)
                 if fresh:
+                    turned.add((name, knob))
                     idea = self._refinement(book, key, program, outcome, fresh, eager)
                     proposed.append((idea.expected or 0.0, idea))
             yield from (idea for _, idea in sorted(proposed, key=lambda pair: -pair[0]))
@@ -226,6 +230,9 @@ class Playbook(Proposer):
             values = ", ".join(str(dict(v.knobs)[key.knob]) for v in fresh[:3])
             before = dict(start.knobs).get(key.knob)
             title = f"{book.title}: {key.knob} {values} instead of {before}"
+            first = dict(book.variants(program, self.facts)[0].knobs)
+            other = [f"{k} {v}" for k, v in start.knobs if first.get(k) != v and k != key.knob]
+            title += f" ({', '.join(other)})" if other else ""
             text = (
                 f"“{book.title}” with {key.start} came to "
                 f"{(outcome.best_seconds or 0.0) * 1e6:,.1f} µs in round {outcome.round}, the best "

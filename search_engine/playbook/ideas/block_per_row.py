@@ -121,6 +121,7 @@ class BlockPerRow(PlaybookIdea):
         body = [*streamed.partials("  "), f"  const {code.index} row = blockIdx.x;", *places]
         for level in code.levels():
             body += [
+                *streamed.pilots(level, where, "  "),
                 *streamed.accumulators(level, "  "),
                 unroll,
                 f"  {forward}",

@@ -187,6 +187,7 @@ class _Split:
             f"  const {code.index} block = blockIdx.x;",
             *self._place(),
             *places,
+            *streamed.pilots(code.statistics, where, "  "),
             *streamed.accumulators(code.statistics, "  "),
             *self._loop([*inner, *streamed.absorb(code.statistics, where | columns, "    ")]),
         ]
@@ -220,6 +221,7 @@ class _Split:
         body += [
             *self._place(),
             *places,
+            *streamed.pilots(code.statistics, where, "  "),
             *streamed.read_partials("row * PARTS", "PARTS", "  ", self.per_lane),
             *code.row_value_lines(where, "  "),
         ]

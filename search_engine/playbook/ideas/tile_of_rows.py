@@ -127,6 +127,7 @@ class TileOfRows(PlaybookIdea):
         forward = "  for (int col = warp; col < COLS; col += WARPS) {"
         for level in code.levels():
             body += [
+                *streamed.pilots(level, where, "  "),
                 *streamed.accumulators(level, "  "),
                 unroll,
                 forward,

@@ -33,7 +33,8 @@ POINTWISE = [
     "x / (r.abs() + 1)", "2 / (x.abs() + 1)", "x ** 2", "x ** 3", "x.abs() ** 0.5",
     "(x.abs() + 0.1) ** 1.7", "torch.where(x > r, x, r * 2)", "x.masked_fill(r < 0, -1.0)",
     "torch.maximum(x, r)", "torch.minimum(x, r)", "torch.lerp(x, r, 0.3)",
-    "torch.addcmul(x, x, r, value=0.5)", "x >= r", "(x > 0) & (r > 0)", "(x > 0) ^ (r > 0)", "~(x > 0)",
+    "torch.addcmul(x, x, r, value=0.5)", "x >= r",
+    "(x > 0) & (r > 0)", "(x > 0) ^ (r > 0)", "~(x > 0)",
     "x.to(torch.float16)", "(x * 3).to(torch.int32)", "F.dropout(x * 3, 0.5, training=False)",
     "torch.where(x > 0, x, 0.0)", "x.square()", "torch.clamp(x, min=r)", "torch.atan2(x, r)",
 ]  # fmt: skip
@@ -178,6 +179,27 @@ def test_a_row_on_the_whole_chip(take, agree, held):
 def test_rows_that_lie_apart(take, agree, forward):
     captured = take("x=float32[2, 19, 5, 7]", forward)
     agree(captured, all_variants(captured, "tile_of_rows", 2))
+
+
+@pytest.mark.parametrize("key", ["block_per_row", "row_on_chip"])
+def test_results_of_rows_and_of_everything(take, agree, key):
+    """One value per row, and one value in all, keep their digits about a mean of 1,000."""
+    captured = take("x=float32[3, 700]", "return torch.logsumexp(x, 1), x.std(1), x.mean(1)")
+    agree(captured, all_variants(captured, key))
+    captured = take(
+        "x=float32[3, 700], r=float32[3, 700]", "return ((x - r) ** 2).mean()", arguments="x, r"
+    )
+    agree(captured, all_variants(captured, key))
+
+
+def test_columns_of_several_axes(take, agree):
+    captured = take(
+        "x=float32[2, 6, 260]",
+        "return self.n(F.silu(x + self.b)) * self.b",
+        "self.n = nn.LayerNorm([6, 260])\nself.b = nn.Parameter(torch.ones(6, 1))",
+    )
+    sources = all_variants(captured, "block_per_row", 1) + all_variants(captured, "row_on_chip", 1)
+    agree(captured, sources)
 
 
 def test_infinities_come_through_a_softmax(take, cpu):
