@@ -11,6 +11,8 @@ from search_engine.errors import DeliveryError, KernelLspError
 from search_engine.store.records import Run
 from search_engine.store.store import Store
 
+_MARK = "\ufeff"
+
 
 def _delivery(run: Run) -> Delivery:
     if run.delivery is None:
@@ -18,19 +20,24 @@ def _delivery(run: Run) -> Delivery:
     return run.delivery
 
 
-def _read(path: Path) -> str:
+def _read(path: Path) -> tuple[str, str]:
+    """The byte order mark, empty in most files, and the text behind it."""
     try:
         # Bytes, so that CRLF line ends survive.
-        return path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8")
     except OSError as error:
         raise DeliveryError(f"{path} cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise DeliveryError(f"{path} is not UTF-8 text: save it as UTF-8.") from None
+    mark = _MARK if text.startswith(_MARK) else ""
+    return mark, text.removeprefix(mark)
 
 
 def delivery_diff(run: Run) -> str:
     """The edit that Accept makes, as a unified diff over the user's file and the new files."""
     delivery = _delivery(run)
     path = Path(run.path)
-    before = _read(path)
+    _, before = _read(path)
     after = edit.apply(before, edit.insert(before, delivery))
     parts = list(
         difflib.unified_diff(
@@ -57,11 +64,11 @@ def accept(store: Store, run: Run) -> list[Path]:
     if run.decision == "accepted":
         raise KernelLspError(f"Run {run.id} was accepted already.")
     path = Path(run.path)
-    before = _read(path)
+    mark, before = _read(path)
     after = edit.apply(before, edit.insert(before, delivery))
     files.write(path.parent, delivery)
     try:
-        files.write_text(path, after)
+        files.write_text(path, mark + after)
     except BaseException:
         files.remove(path.parent, delivery)
         raise
@@ -86,8 +93,8 @@ def revert(store: Store, run: Run) -> list[Path]:
     if run.decision != "accepted":
         raise KernelLspError(f"Run {run.id} was not accepted: it is {run.decision}.")
     path = Path(run.path)
-    before = _read(path)
-    files.write_text(path, edit.apply(before, edit.remove(before, delivery)))
+    mark, before = _read(path)
+    files.write_text(path, mark + edit.apply(before, edit.remove(before, delivery)))
     files.remove(path.parent, delivery)
     store.decide(run.id, "reverted")
     return [path, *_delivered(path, delivery)]

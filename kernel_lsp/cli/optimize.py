@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import time
 
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
@@ -66,10 +67,7 @@ def _start(store: Store, engine: Engine, target: Target, settings: SearchSetting
     qualname = target.qualname or choose_class(target.text)
     digest = fingerprint(target.text, qualname)
     if digest is None:
-        raise KernelLspError(
-            f"{target.path.name} has no class {qualname} that can be read: check the name and "
-            "the file's syntax."
-        )
+        raise KernelLspError(_unreadable(target, qualname))
     request = CaptureRequest(
         path=str(target.path),
         text=target.text,
@@ -85,6 +83,15 @@ def _start(store: Store, engine: Engine, target: Target, settings: SearchSetting
             store.finish(run_id, "failed", str(error))
             raise
     return run_id
+
+
+def _unreadable(target: Target, qualname: str) -> str:
+    """Why the class cannot be searched for: a syntax error with its line, or its absence."""
+    try:
+        ast.parse(target.text)
+    except SyntaxError as error:
+        return f"{target.path.name}, line {error.lineno}: {error.msg}. Mend it, then try again."
+    return f"{target.path.name} has no class {qualname}: check the name behind `::`."
 
 
 def _watch(store: Store, engine: Engine, run_id: str, *, quiet: bool) -> Run:
@@ -126,12 +133,11 @@ def _watch(store: Store, engine: Engine, run_id: str, *, quiet: bool) -> Run:
 
 
 def _print_end(run: Run) -> None:
-    out = console()
-    out.print()
-    out.print(run.message, markup=False)
+    """What to do with the offer; the outcome itself was the last event."""
     if run.delivery is None:
         return
-    out.print(f"{run.delivery.title}: {result_phrase(run)}", style="bold", markup=False)
+    out = console()
+    out.print(f"\n{run.delivery.title}: {result_phrase(run)}", style="bold", markup=False)
     out.print(run.delivery.rationale, markup=False)
     out.print(
         f"\n  kernel-lsp show {run.id} --diff    look at the edit\n"

@@ -27,7 +27,7 @@ def read_target(argument: str) -> Target:
     name, _, qualname = argument.partition("::")
     path = Path(name).expanduser()
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8-sig")  # a byte order mark is not Python's
     except OSError as error:
         raise KernelLspError(
             f"{name} cannot be read ({error.strerror}): give the path of a Python file, "

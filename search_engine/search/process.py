@@ -105,7 +105,8 @@ def _ended(
     except Exception as error:
         logger.exception("run %s failed", run.id)
         name = type(error).__name__
-        message = f"The search failed on a fault of its own ({name}): the log has the details."
+        log = store.path.parent / "logs" / f"{run.id}.log"
+        message = f"The search failed on a fault of its own ({name}): {log} has the details."
         return "failed", message
 
 
@@ -116,9 +117,10 @@ def _study(
     store.set_progress(run.id, run.round, "importing the module and its inputs")
     task = bench.capture()
     store.set_task(run.id, task)
-    store.add_event(run.id, "capture", _captured(task, bench.device()))
-    for note in task.notes:
-        store.add_event(run.id, "notice", note)
+    if run.task is None:  # not one that is taken up again
+        store.add_event(run.id, "capture", _captured(task, bench.device()))
+        for note in task.notes:
+            store.add_event(run.id, "notice", note)
     proposers = open_proposers(run.settings, bench.device().facts)
     study = Study(store, run.id, task, bench, proposers)
     try:

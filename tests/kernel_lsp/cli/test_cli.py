@@ -84,10 +84,13 @@ def test_unknown_run(command: str, data: Path, capsys: pytest.CaptureFixture[str
     assert "kernel-lsp runs" in capsys.readouterr().err
 
 
-def test_accept_and_revert_leave_the_file_as_it_was(finished: str, net: Path) -> None:
-    before = net.read_bytes()
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_accept_and_revert_leave_the_file_as_it_was(finished: str, net: Path, mark: bytes) -> None:
+    before = mark + net.read_bytes()
+    net.write_bytes(before)
     assert main(["accept", finished]) == 0
     assert b"@Net_cuda\nclass Net" in net.read_bytes()
+    assert net.read_bytes().startswith(mark)
     assert (net.parent / "net_cuda" / "Net.cu").read_text().endswith("// kernel\n")
     assert main(["accept", finished]) == 2, "accepting twice must not insert twice"
     assert main(["revert", finished]) == 0
@@ -226,3 +229,21 @@ def test_a_damaged_store_is_one_sentence(data: Path, capsys: pytest.CaptureFixtu
     (data / "kernel-lsp.db").write_bytes(b"not a database at all" * 100)
     assert main(["runs"]) == 2
     assert "damaged" in capsys.readouterr().err
+
+
+def test_a_syntax_error_is_named_with_its_line(
+    data: Path, net: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    net.write_text(net.read_text().replace("def forward(self, x):", "def forward(self, x:"))
+    assert main(["optimize", f"{net}::Net"]) == 2
+    assert "net.py, line 8" in capsys.readouterr().err
+
+
+def test_the_outcome_is_said_once(
+    data: Path, net: Path, engine_stub, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stub = engine_stub(
+        SEARCH.format(body="store.finish(run_id, 'finished', 'Nothing faster found.')")
+    )
+    main(["optimize", str(net), "--interpreter", stub])
+    assert capsys.readouterr().out.count("Nothing faster found.") == 1
