@@ -100,7 +100,9 @@ class Documents:
         if paths is None:
             return None
         document: TextDocument = workspace.get_text_document(uri)
-        text = document.source
+        # A byte order mark is the file's, not Python's. It stays in the buffer: an edit never
+        # begins before the first import, and no class is on the line of one.
+        text = document.source.removeprefix("\ufeff")
         known = self._views.get(uri)
         if known is not None and known.version == document.version and known.text == text:
             return known

@@ -54,6 +54,8 @@ _BY_PHASE: dict[Phase, tuple[Offer, ...]] = {
 def offers(found: Standing) -> tuple[Offer, ...]:
     """What can be done with the class now."""
     by_phase = _BY_PHASE[found.phase]
+    if found.run is not None and found.run.active and found.run.stop_requested:
+        by_phase = ()  # asked to stop already
     # An earlier kernel may still be in place while a newer search runs or ended.
     if found.in_place is not None and _REVERT not in by_phase and found.phase != "running":
         return (*by_phase, _REVERT)

@@ -120,10 +120,7 @@ def limit_sentence(run: Run) -> str:
     """What the limit is and what sets it, for a reader who meets the word for the first time."""
     if run.task is None or not run.task.limit_reason:
         return ""
-    return (
-        f"The limit is the least time the {gpu_text(run.task.target).upper()} could take: "
-        f"{run.task.limit_reason}."
-    )
+    return f"The limit is the least time the hardware allows, set by {run.task.limit_reason}."
 
 
 def offer_phrase(run: Run) -> str:
@@ -290,11 +287,11 @@ def _round(number: int, rows: list[IdeaRow]) -> str:
     proposers = ", ".join(dict.fromkeys(row.proposer for row in rows))
     lines = [f"**Round {number}** ({escape(proposers)})", ""]
     for row in rows:
-        mark = " · **winner**" if row.winner else ""
-        lines.append(_item(f"- *{escape(row.title)}* · {escape(row.category)}{mark}"))
+        mark = " · *winner*" if row.winner else ""
+        lines.append(_item(f"- **{escape(row.title)}**{mark}"))
         # Two spaces at a line's end are markdown's line break inside a list item.
         lines[-1] += "  "
-        lines.append(_wrap(escape(row.outcome), "  "))
+        lines.append(_wrap(escape(f"{row.category} · {row.outcome}"), "  "))
     return "\n".join(lines)
 
 

@@ -229,6 +229,11 @@ class Session:
             if found.run is not None
         )
 
+    def store_failed(self, problem: str) -> None:
+        """Say that a command met an unusable store; the watcher need not say it again."""
+        self._store_problem = problem
+        self.error(problem)
+
     def _store_failed(self, problem: str | None) -> None:
         """Say once that the store cannot be used, and again only after it could."""
         if problem is not None and problem != self._store_problem:

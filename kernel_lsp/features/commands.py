@@ -20,7 +20,13 @@ from kernel_lsp.inputs import inputs_known
 from kernel_lsp.presentation import run_markdown
 from kernel_lsp.session import Session
 from search_engine.deliver import edit as lines
-from search_engine.errors import CaptureError, DeliveryError, KernelLspError, SetupError
+from search_engine.errors import (
+    CaptureError,
+    DeliveryError,
+    KernelLspError,
+    SetupError,
+    StoreError,
+)
 from search_engine.task import CaptureRequest
 
 logger = logging.getLogger(__name__)
@@ -33,6 +39,8 @@ async def execute(session: Session, command: str, arguments: Sequence[Any]) -> A
     try:
         await asyncio.wait_for(session.ready.wait(), _READY_SECONDS)
         return await COMMANDS[command](session, arguments)
+    except StoreError as error:
+        session.store_failed(str(error))
     except KernelLspError as error:
         session.error(str(error))
     except asyncio.TimeoutError:
@@ -65,8 +73,10 @@ async def optimize(session: Session, arguments: Sequence[Any]) -> dict[str, Any]
     )
     try:
         run_id = await session.searches.start(request, module.qualname, module.fingerprint, search)
-    finally:
-        await session.watcher.look(force=True)
+    except SetupError:
+        await session.watcher.look(force=True)  # the run that was closed again shows why
+        raise
+    await session.watcher.look(force=True)
     return {"run": run_id}
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lsprotocol import types as lsp
+from pygls.exceptions import JsonRpcException
 
 from kernel_lsp.documents import View
 from kernel_lsp.features.edits import Plan, accept_plan, revert_plan
@@ -179,19 +180,29 @@ async def _apply(session: Session, view: View, plan: Plan) -> None:
     current = session.view(view.uri)
     if current is None or current.version != view.version:
         raise DeliveryError("The file changed at the same moment: try again.")
-    answer = await session.server.workspace_apply_edit_async(
-        lsp.ApplyWorkspaceEditParams(
-            edit=plan.edit,
-            label=plan.label,
-            metadata=lsp.WorkspaceEditMetadata(is_refactoring=True),
+    try:
+        answer = await session.server.workspace_apply_edit_async(
+            lsp.ApplyWorkspaceEditParams(
+                edit=plan.edit,
+                label=plan.label,
+                metadata=lsp.WorkspaceEditMetadata(is_refactoring=True),
+            )
         )
-    )
-    if not answer.applied:
-        reason = f" ({answer.failure_reason})" if answer.failure_reason else ""
+    except JsonRpcException as error:  # Neovim's answer where it cannot make a file or folder
         raise DeliveryError(
-            f"The editor did not apply the edit{reason}; nothing was changed: try again once "
-            "the file is at rest."
+            f"The editor could not apply the edit ({_brief(error.message)}): mend that, then try "
+            "again."
+        ) from error
+    if not answer.applied:
+        reason = f" ({_brief(answer.failure_reason)})" if answer.failure_reason else ""
+        raise DeliveryError(
+            f"The editor did not apply the edit{reason}: try again once the file is at rest."
         )
+
+
+def _brief(reason: str) -> str:
+    """An editor's reason as one line: Lua errors come with a traceback."""
+    return reason.partition("stack traceback:")[0].strip().replace("\n", " ")[:300]
 
 
 async def _settle(session: Session, view: View, delivery: Delivery, plan: Plan) -> None:
