@@ -189,15 +189,19 @@ async def _apply(session: Session, view: View, plan: Plan) -> None:
             )
         )
     except JsonRpcException as error:  # Neovim's answer where it cannot make a file or folder
-        raise DeliveryError(
-            f"The editor could not apply the edit ({_brief(error.message)}): mend that, then try "
-            "again."
-        ) from error
+        raise _not_applied(error.message) from error
     if not answer.applied:
-        reason = f" ({_brief(answer.failure_reason)})" if answer.failure_reason else ""
+        if answer.failure_reason:
+            raise _not_applied(answer.failure_reason)
         raise DeliveryError(
-            f"The editor did not apply the edit{reason}: try again once the file is at rest."
+            "The editor did not apply the edit: try again once the file is at rest."
         )
+
+
+def _not_applied(reason: str) -> DeliveryError:
+    return DeliveryError(
+        f"The editor did not apply the edit ({_brief(reason)}): mend that, then try again."
+    )
 
 
 def _brief(reason: str) -> str:

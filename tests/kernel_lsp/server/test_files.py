@@ -125,7 +125,7 @@ async def test_an_editor_that_fails_on_the_edit(start, net, interpreter):
     editor.takes = takes
     await editor.click("Accept")
     (notice,) = editor.notices
-    assert "could not apply the edit" in notice
+    assert "did not apply the edit" in notice
     assert "permission denied" in notice
     assert "bug" not in notice
     assert [path.name for path in net.parent.iterdir()] == ["net.py"]
