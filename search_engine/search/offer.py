@@ -25,6 +25,7 @@ def conclude(study: Study, why: str) -> str:
     run = study.run
     if not run.accepted_kernels:
         return _none_verified(study, run, why)
+    first = ""
     for kernel in run.accepted_kernels[:ATTEMPTS]:
         if study.bench.device().measures and not faster(kernel.measurement):
             return _nothing_faster(run.accepted_kernels[0])
@@ -39,7 +40,8 @@ def conclude(study: Study, why: str) -> str:
             study.store.offer(run.id, kernel.id, delivery)
             return _offered(study, kernel, checked.times)
         study.store.add_event(run.id, "notice", f"{idea.title} as delivered: {problem}")
-    return "Nothing is offered: no kernel kept its verdict and its speed as delivered."
+        first = first or problem
+    return f"Nothing is offered, the fastest kernel as delivered: {first}."
 
 
 def faster(measurement: Measurement | None) -> bool:
