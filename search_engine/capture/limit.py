@@ -73,7 +73,7 @@ def limit(work: Work, facts: DeviceFacts) -> Limit:
     bounds = [
         Limit(
             dram_bytes / facts.dram_bytes_per_second,
-            f"DRAM: {dram_bytes / 1e6:.3g} MB at {facts.dram_bytes_per_second / 1e12:.3g} TB/s",
+            f"DRAM: {_size(dram_bytes)} at {facts.dram_bytes_per_second / 1e12:.3g} TB/s",
         )
     ]
     units: dict[str, tuple[float, int]] = {}
@@ -88,3 +88,7 @@ def limit(work: Work, facts: DeviceFacts) -> Limit:
     for unit, (seconds, total) in units.items():
         bounds.append(Limit(seconds, f"{unit}: {total / 1e9:.3g} GFLOP"))
     return max(bounds, key=lambda bound: bound.seconds)
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
