@@ -7,7 +7,7 @@ import contextlib
 import ctypes
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +70,8 @@ class Gpu:
             bound = []
             for launch in case.launches:
                 kernel = code.get_kernel(launch.function)
-                _raise_limits(kernel, launch, index)
+                same = [other for other in case.launches if other.function == launch.function]
+                _raise_limits(kernel, same, index)
                 bound.append((kernel, launch, _arguments(kernel, launch.arguments)))
         return OfThread(index, device, case, bound)
 
@@ -105,22 +106,27 @@ def _include_folders() -> list[str]:
     return [str(folder) for folder in dict.fromkeys(folders) if folder.is_dir()]
 
 
-def _raise_limits(kernel: Any, launch: Launch, index: int) -> None:
-    """Ask for dynamic shared memory, of which 48 KiB are free, and for clusters above 8 blocks."""
+def _raise_limits(kernel: Any, launches: Sequence[Launch], index: int) -> None:
+    """Ask for dynamic shared memory, of which 48 KiB are free, and for clusters above 8 blocks.
+
+    Limits are the function's, not the launch's: they suffice for all of its ``launches``.
+    """
     from cuda.bindings import driver
 
     names = driver.CUfunction_attribute
     wanted = []
-    if launch.shared:
-        name = names.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES
-        wanted.append((name, launch.shared))
-    if launch.cluster is not None and math.prod(launch.cluster) > 8:
+    shared = max(launch.shared for launch in launches)
+    if shared:
+        wanted.append((names.CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES, shared))
+    if any(math.prod(launch.cluster or ()) > 8 for launch in launches):
         wanted.append((names.CU_FUNC_ATTRIBUTE_NON_PORTABLE_CLUSTER_SIZE_ALLOWED, 1))
     for name, value in wanted:
         handle = driver.CUkernel(int(kernel.handle))
         (status,) = driver.cuKernelSetAttribute(name, value, handle, driver.CUdevice(index))
         if status != driver.CUresult.CUDA_SUCCESS:
-            raise RuntimeError(f"{launch.function} was refused {name.name} of {value}: {status}")
+            raise RuntimeError(
+                f"{launches[0].function} was refused {name.name} of {value}: {status}"
+            )
 
 
 _C_TYPES: dict[str, Any] = {

@@ -96,6 +96,7 @@ class Function:
     def __init__(self, handle: Any, module: Module) -> None:
         self.handle = handle
         self._module = module  # kept loaded as long as its function is in use
+        self._shared = 0  # bytes of dynamic shared memory that it is allowed
 
     def attribute(self, name: str) -> int:
         """A function attribute by the end of its name, "NUM_REGS"."""
@@ -103,9 +104,13 @@ class Function:
         return int(call(cu.cuFuncGetAttribute(key, self.handle)))
 
     def allow(self, launch: ResolvedLaunch) -> None:
-        """Raise the function's limits to what ``launch`` asks for."""
-        if launch.shared:
+        """Raise the function's limits to what ``launch`` asks for; never lower them.
+
+        A limit is the function's, not the launch's: another launch of it may need more.
+        """
+        if launch.shared > self._shared:
             self._set("MAX_DYNAMIC_SHARED_SIZE_BYTES", launch.shared)
+            self._shared = launch.shared
         if _blocks(launch.cluster) > PORTABLE_CLUSTER:
             self._set("NON_PORTABLE_CLUSTER_SIZE_ALLOWED", 1)
 

@@ -710,6 +710,42 @@ def test_launches_through_the_driver(recorded):
     assert [launch[3][0] for launch in driver.launches[2:]] == [other.data_ptr()] * 2
 
 
+def test_a_functions_limits_suffice_for_all_of_its_launches(deliver, monkeypatch):
+    """The driver keeps one limit a function: the last launch's would refuse the larger ones."""
+    real = pytest.importorskip("cuda.bindings.driver")
+    import cuda.bindings
+
+    found = deliver()
+    limits = {}
+
+    def set_attribute(name, value, kernel, device):
+        limits[name.name.removeprefix("CU_FUNC_ATTRIBUTE_")] = value
+        return (real.CUresult.CUDA_SUCCESS,)
+
+    driver = SimpleNamespace(
+        CUfunction_attribute=real.CUfunction_attribute, CUresult=real.CUresult,
+        CUkernel=real.CUkernel, CUdevice=real.CUdevice, cuKernelSetAttribute=set_attribute,
+    )  # fmt: skip
+    monkeypatch.setattr(cuda.bindings, "driver", driver)
+    infos = [SimpleNamespace(size=8)]
+    kernel = SimpleNamespace(handle=1, arguments_info=infos)
+    code = SimpleNamespace(get_kernel=lambda name: kernel)
+    monkeypatch.setattr(found.kernel, "_object_code", lambda arch: code)
+    monkeypatch.setattr(torch.cuda, "device", lambda index: contextlib.nullcontext())
+    device = SimpleNamespace(arch="90", set_current=lambda: None)
+    core = SimpleNamespace(Device=lambda index: device)
+    monkeypatch.setattr(cuda, "core", core, raising=False)
+    (case,) = found.kernel.CASES
+    first = case.launches[0]._replace(arguments=("x",), shared=160_000, cluster=(16, 1, 1))
+    second = first._replace(shared=1024, cluster=None)
+    case = case._replace(launches=(first, second))
+    found.kernel.Gpu().load(0, case)
+    assert limits == {
+        "MAX_DYNAMIC_SHARED_SIZE_BYTES": 160_000,
+        "NON_PORTABLE_CLUSTER_SIZE_ALLOWED": 1,
+    }
+
+
 def test_the_device_is_set_only_where_it_is_not_the_current_one(recorded):
     run = recorded.load()
     tensors = [torch.zeros(256) for _ in range(5)]

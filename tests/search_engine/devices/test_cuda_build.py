@@ -186,3 +186,16 @@ def test_the_kernels_of_the_device_suite_compile_for_a_gpu_that_is_not_here(comp
     }
     assert files
     assert not wrong
+
+
+def test_a_functions_shared_memory_limit_is_its_largest_launchs(monkeypatch):
+    """The driver keeps one limit a function: the last launch's would refuse the larger ones."""
+    driver = pytest.importorskip("search_engine.devices.cuda.driver")
+    limits = {}
+    monkeypatch.setattr(
+        driver.Function, "_set", lambda self, name, value: limits.__setitem__(name, value)
+    )
+    function = driver.Function(None, None)
+    for shared in (96_000, 160_000, 1024, 0):
+        function.allow(ResolvedLaunch("f", (1, 1, 1), (32, 1, 1), shared, (), False, None, 1))
+    assert limits == {"MAX_DYNAMIC_SHARED_SIZE_BYTES": 160_000}
