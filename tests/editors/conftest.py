@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -142,7 +143,8 @@ class Neovim:
     def close(self) -> None:
         """``:qa!``, as a user would."""
         if self._process.poll() is None:
-            self.keys("<Esc>:qa!<CR>")
+            with contextlib.suppress(subprocess.CalledProcessError):  # it may end before it answers
+                self.keys("<Esc>:qa!<CR>")
             self._process.wait(20)
 
 
