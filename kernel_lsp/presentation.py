@@ -13,6 +13,7 @@ from attrs import frozen
 
 from search_engine.store.records import IdeaRecord, KernelRecord, Run
 from search_engine.verdict import Measurement
+from search_engine.words import factor_text, speedup_text, time_text
 
 _WIDTH = 78
 # The search's own words on the kernel at work: checking 2 of 8, “title”: label
@@ -22,42 +23,12 @@ _AT_WORK = re.compile(r"(?P<doing>\w+ \d+ of \d+), “(?P<title>.*)”(?:: .*)?$
 # --- numbers --------------------------------------------------------------------------
 
 
-def time_text(seconds: float) -> str:
-    """A time with three significant digits: ``31.6 µs``, ``0.164 ms``, ``8.10 ms``, ``2.50 s``."""
-    if seconds < 1e-4:
-        return f"{_digits(seconds * 1e6)} µs"
-    if seconds < 1:
-        return f"{_digits(seconds * 1e3)} ms"
-    return f"{_digits(seconds)} s"
-
-
-def _digits(value: float) -> str:
-    if value < 0.9995:
-        return f"{value:.3f}"
-    # The bounds are where rounding would add a digit.
-    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
-
-
-def factor_text(factor: float) -> str:
-    """A speedup with three significant digits: ``×1.31``, ``×31.6``, ``×316``."""
-    return f"×{_digits(factor)}"
-
-
 def gpu_text(name: str) -> str:
     """A GPU's name as short as people say it: ``H200``."""
     return name.removeprefix("NVIDIA ").removeprefix("GeForce ")
 
 
 # --- phrases --------------------------------------------------------------------------
-
-
-def speedup_phrase(measurement: Measurement) -> str:
-    """``×1.31 over torch.compile, ×31.6 over eager``."""
-    eager = f"{factor_text(measurement.over_eager)} over eager"
-    over_compile = measurement.over_compile
-    if over_compile is None:
-        return f"{eager} (torch.compile failed)"
-    return f"{factor_text(over_compile)} over torch.compile, {eager}"
 
 
 def headline_phrase(measurement: Measurement) -> str:
@@ -72,7 +43,7 @@ def kernel_phrase(kernel: KernelRecord) -> str:
     """A kernel's time with its speedups, or its estimate named as one."""
     if kernel.measurement is not None:
         time = time_text(kernel.measurement.kernel.median)
-        return f"{time}, {speedup_phrase(kernel.measurement)}"
+        return f"{time}, {speedup_text(kernel.measurement)}"
     if kernel.estimate is not None:
         target = gpu_text(kernel.estimate.target)
         return f"{time_text(kernel.estimate.seconds)} (estimate, {target})"

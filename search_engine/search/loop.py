@@ -20,10 +20,10 @@ from search_engine.measure.errors import MeasurementRejected
 from search_engine.proposers._base import Branch, History, Idea, Proposer
 from search_engine.search.bench import Bench
 from search_engine.search.history import history
-from search_engine.search.words import outcome_text, time_text
 from search_engine.store.records import KernelRecord, Run
 from search_engine.store.store import Store
 from search_engine.task import Task
+from search_engine.words import outcome_text, time_text
 
 
 @define

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from search_engine.judgement import DeliveredTimes, DeliveryCheck, SideBySide
 from search_engine.search.loop import Study
-from search_engine.search.words import speedup_text, time_text
 from search_engine.store.records import KernelRecord, Run
 from search_engine.verdict import Measurement, Sample
+from search_engine.words import speedup_text, time_text
 
 # How many kernels are tried as deliveries before giving up: one that passed alone fails
 # as delivered only through a fault of ours.

@@ -21,12 +21,12 @@ from search_engine.search.bench import Bench
 from search_engine.search.loop import Study
 from search_engine.search.offer import conclude
 from search_engine.search.proposers import open_proposers
-from search_engine.search.words import time_text
 from search_engine.search.worker_bench import WorkerBench
 from search_engine.settings import SearchSettings
 from search_engine.store.records import Run, Status
 from search_engine.store.store import LEASE_SECONDS, Store
 from search_engine.task import CaptureRequest, Task
+from search_engine.words import time_text
 
 BEAT_SECONDS = LEASE_SECONDS / 5
 STOP_POLL_SECONDS = 0.5

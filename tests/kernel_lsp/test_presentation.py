@@ -73,10 +73,10 @@ def test_times(seconds: float, text: str) -> None:
 
 
 def test_speedups() -> None:
-    assert words.speedup_phrase(MEASURED) == "×1.31 over torch.compile, ×31.6 over eager"
+    assert words.speedup_text(MEASURED) == "×1.31 over torch.compile, ×31.6 over eager"
     assert words.headline_phrase(MEASURED) == "×1.31 over torch.compile"
     alone = evolve(MEASURED, compiled={})
-    assert words.speedup_phrase(alone) == "×31.6 over eager (torch.compile failed)"
+    assert words.speedup_text(alone) == "×31.6 over eager (torch.compile failed)"
     slow = evolve(MEASURED, compiled={"default": sample(1.0)})
     assert words.headline_phrase(slow) == "×31.6 over eager"
 
@@ -166,7 +166,7 @@ def test_the_page_fits_80_columns_and_holds_no_foreign_markup() -> None:
         ({"status": "failed"}, "failed"),
         ({"status": "stopped"}, "stopped"),
         ({"status": "finished"}, "nothing faster found"),
-        ({"status": "finished", "winner_id": 1}, f"0.164 ms, {words.speedup_phrase(MEASURED)}"),
+        ({"status": "finished", "winner_id": 1}, f"0.164 ms, {words.speedup_text(MEASURED)}"),
     ],
 )  # fmt: skip
 def test_results(known: dict, phrase: str) -> None:

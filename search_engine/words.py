@@ -1,4 +1,4 @@
-"""Times and outcomes in words, for events and final sentences."""
+"""Times, speedups and outcomes in words: the same everywhere. Free of torch."""
 
 from __future__ import annotations
 
@@ -23,13 +23,18 @@ def _digits(value: float) -> str:
     return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
+def factor_text(factor: float) -> str:
+    """A speedup with three significant digits: ``×1.31``, ``×31.6``, ``×316``."""
+    return f"×{_digits(factor)}"
+
+
 def speedup_text(measurement: Measurement) -> str:
     """``×1.31 over torch.compile, ×31.6 over eager``."""
-    eager = f"×{_digits(measurement.over_eager)} over eager"
+    eager = f"{factor_text(measurement.over_eager)} over eager"
     over_compile = measurement.over_compile
     if over_compile is None:
         return f"{eager} (torch.compile failed)"
-    return f"×{_digits(over_compile)} over torch.compile, {eager}"
+    return f"{factor_text(over_compile)} over torch.compile, {eager}"
 
 
 def outcome_text(kernel: KernelRecord) -> str:
