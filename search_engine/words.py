@@ -18,9 +18,10 @@ def time_text(seconds: float) -> str:
 
 
 def _digits(value: float) -> str:
-    if value < 1:
+    if value < 0.9995:
         return f"{value:.3f}"
-    return f"{value:.2f}" if value < 10 else f"{value:.1f}" if value < 100 else f"{value:.0f}"
+    # The bounds are where rounding would add a digit.
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
 def factor_text(factor: float) -> str:
