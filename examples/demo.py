@@ -102,7 +102,8 @@ class Editor:
             self.job_ended.set()
         elif text != self.last_report:
             self.last_report = text
-            out.print(f"  [dim]{fields.get('percentage', 0):3d}%[/] {escape(text)}")
+            line = f"  [dim]{fields.get('percentage', 0):3d}%[/] {escape(text)}"
+            out.print(line, no_wrap=True, overflow="ellipsis")
 
     async def start(self) -> None:
         await self.client.start_io(sys.executable, "-m", "kernel_lsp", "serve")
@@ -121,6 +122,9 @@ class Editor:
                             ],
                             change_annotation_support=lsp.ChangeAnnotationsSupportOptions(),
                         ),
+                    ),
+                    text_document=lsp.TextDocumentClientCapabilities(
+                        hover=lsp.HoverClientCapabilities(content_format=[lsp.MarkupKind.Markdown])
                     ),
                     window=lsp.WindowClientCapabilities(work_done_progress=True),
                 ),
