@@ -14,7 +14,7 @@ from search_engine.graph import Argument, Graph, Node, Ref
 from search_engine.playbook import operators, views
 from search_engine.playbook.canonical import canonical
 from search_engine.playbook.expression import Apply, Constant, Expression, Load
-from search_engine.playbook.index import Affine, Index, SplitAxis, broadcast, regroup
+from search_engine.playbook.index import ZERO, Affine, Index, SplitAxis, broadcast, regroup
 from search_engine.playbook.merge import merged
 from search_engine.playbook.program import Axis, Program, Store, Unsupported
 from search_engine.playbook.reductions import REDUCTIONS
@@ -93,12 +93,14 @@ class Space:
         Reduced dimensions run over the output's axes that the result does not use (then
         the operand is the very value that the epilogue sees), else over new axes.
         """
+        if math.prod(shape) == 1:  # nothing to run over, whatever else is reduced
+            return tuple(ZERO for _ in shape)
         used = {axis for part in outer for axis, _ in part.terms}
         free = [axis for axis in self.axes if axis.name not in used]
         count = math.prod(shape)
         if math.prod(axis.size for axis in free) == count:
             return self.index(free, shape)
-        if free and count > 1 and any(axis.size > 1 for axis in free):
+        if any(axis.size > 1 for axis in free):
             raise Unsupported(
                 "No playbook idea covers a reduction whose result is used along other dimensions "
                 "than the reduced ones."
@@ -225,6 +227,8 @@ class Reader:
 
     def _node(self, node: Node, index: Index) -> Expression:
         aten = _base_name(node)
+        if aten in operators.FILLED:
+            return self._filled(aten, node)
         if aten in views.VIEWS:
             source, inner = views.VIEWS[aten](node, index, self)
             return self.value(source, inner)
@@ -235,6 +239,15 @@ class Reader:
         if operators.covers(aten, node.dtype):
             return self._pointwise(aten, node, index)
         raise Unsupported(f"No playbook idea covers {node.op} yet.")
+
+    def _filled(self, aten: str, node: Node) -> Expression:
+        """A tensor of one value, such as ``torch.full_like(x, 2)``: a literal, never loaded."""
+        value: Argument = operators.FILLED[aten]
+        if aten.endswith(("full", "full_like")):
+            value = views.argument(node, 2 if aten == "new_full" else 1, "fill_value")
+        if not isinstance(value, (bool, int, float)):
+            raise Unsupported(f"No playbook idea covers {node.op} of {value!r} yet.")
+        return Constant(value, node.dtype)
 
     def _cast(self, node: Node, index: Index) -> Expression:
         source = node.args[0]
@@ -293,7 +306,8 @@ class Reader:
 _TWO_OPERANDS = frozenset(
     [
         "add", "sub", "subtract", "rsub", "mul", "multiply", "div", "divide", "true_divide",
-        "pow", "maximum", "minimum", "atan2", "fmod", "lt", "le", "gt", "ge", "eq", "ne",
+        "pow", "maximum", "minimum", "atan2", "fmod", "remainder", "floor_divide",
+        "lt", "le", "gt", "ge", "eq", "ne",
         "logical_and", "logical_or", "bitwise_and", "bitwise_or", "bitwise_xor", "__and", "__or",
         "__xor", "clamp_min", "clamp_max",
     ]

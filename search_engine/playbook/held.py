@@ -13,7 +13,7 @@ from search_engine.playbook import accumulators
 from search_engine.playbook.emit import Element
 from search_engine.playbook.expression import Expression, Result, Statistic
 from search_engine.playbook.launch import rows
-from search_engine.playbook.names import wrapped
+from search_engine.playbook.names import unused, wrapped
 from search_engine.playbook.program import Program
 from search_engine.playbook.rows import RowCode
 
@@ -58,6 +58,7 @@ class HeldRowKernel:
         self.exact = plan.capacity == self.columns
         self.team = "block" if plan.is_block else "warp"
         self.real = self.code.real.type
+        self.local_names: list[str] = []
         self.idle_lanes = not plan.is_block and plan.lanes < 32
 
     def text(self) -> str:
@@ -297,7 +298,7 @@ class HeldRowKernel:
         if s.kind in ("sum", "max", "min"):
             start = {"sum": "0", "max": f"-{inf}", "min": inf}[s.kind]
             total = names[s.kind]
-            own = f"own_{total}"
+            (own,) = self._locals(f"own_{total}")
             setup, value = self._term(term, where, indent + "  ")
             if s.kind == "sum":
                 statements = [f"{own} += {value};"]
@@ -311,7 +312,17 @@ class HeldRowKernel:
         setup, value = self._term(term, where, indent + "  ")
         if s.kind == "moments":
             return self._moments(names, setup, value, indent)
-        return self._softmax(names, setup, value, indent, replaces=term is None)
+        return self._softmax(s, setup, value, indent, replaces=term is None)
+
+    def _locals(self, *wishes: str) -> list[str]:
+        """Variables of one statistic, different from every other's and from all parameters."""
+        writer = self.code.writer
+        taken = {writer.tensor(access.tensor) for access in self.program.loads}
+        taken |= {writer.tensor(access.tensor) for access in self.program.stores}
+        taken |= {*writer.names.values(), *self.local_names}
+        names = [unused(wish, taken) for wish in wishes]
+        self.local_names += names
+        return names
 
     def _term(
         self, term: Element | None, where: dict[str, str], indent: str
@@ -332,43 +343,48 @@ class HeldRowKernel:
         self, names: dict[str, str], setup: list[str], value: str, indent: str
     ) -> list[str]:
         real = self.real
+        own_total, first_mean, own_rest, own_squares, rest = self._locals(
+            "own_total", "first_mean", "own_rest", "own_squares", "rest"
+        )
         lines = [
-            f"{indent}{real} own_total = 0;",
-            *self._each([f"own_total += {value};"], indent, setup),
-            f"{indent}const {real} first_mean = {self._reduced('sum', 'own_total')} / COLS;",
+            f"{indent}{real} {own_total} = 0;",
+            *self._each([f"{own_total} += {value};"], indent, setup),
+            f"{indent}const {real} {first_mean} = {self._reduced('sum', own_total)} / COLS;",
             f"{indent}// Second pass, about the mean: no digits cancel. What is left over of the",
             f"{indent}// sum mends the mean's own rounding (Chan, Golub and LeVeque).",
-            f"{indent}{real} own_rest = 0, own_squares = 0;",
+            f"{indent}{real} {own_rest} = 0, {own_squares} = 0;",
             *self._each(
-                [f"const {real} d = {value} - first_mean;", "own_rest += d;",
-                 "own_squares += d * d;"],
+                [f"const {real} d = {value} - {first_mean};", f"{own_rest} += d;",
+                 f"{own_squares} += d * d;"],
                 indent,
                 setup,
             ),
-            f"{indent}const {real} rest = {self._reduced('sum', 'own_rest')};",
+            f"{indent}const {real} {rest} = {self._reduced('sum', own_rest)};",
         ]  # fmt: skip
         if "mean" in names:
-            lines.append(f"{indent}const {real} {names['mean']} = first_mean + rest / COLS;")
+            lines.append(f"{indent}const {real} {names['mean']} = {first_mean} + {rest} / COLS;")
         if "m2" in names:
-            total = self._reduced("sum", "own_squares")
-            lines.append(f"{indent}const {real} {names['m2']} = {total} - rest * (rest / COLS);")
+            total = self._reduced("sum", own_squares)
+            squares = f"{total} - {rest} * ({rest} / COLS)"
+            lines.append(f"{indent}const {real} {names['m2']} = {squares};")
         return lines
 
     def _softmax(
-        self, names: dict[str, str], setup: list[str], value: str, indent: str, replaces: bool
+        self, s: Statistic, setup: list[str], value: str, indent: str, replaces: bool
     ) -> list[str]:
         real, f, inf = self.real, self.code.real.suffix, self.code.real.infinity
-        top, total = names.get("max", "row_max"), names.get("sum", "row_sum")
+        top, total = (self.code.name(Result(s, part)) for part in ("max", "sum"))
+        own_max, own_sum = self._locals("own_max", "own_sum")
         exp = f"exp{f}({value} - {top})"
         replace = replaces and self.held_at_end != self.code.kept
-        each = [f"@ = {exp};", "own_sum += @;"] if replace else [f"own_sum += {exp};"]
+        each = [f"@ = {exp};", f"{own_sum} += @;"] if replace else [f"{own_sum} += {exp};"]
         return [
-            f"{indent}{real} own_max = -{inf};",
-            *self._each([f"own_max = fmax{f}(own_max, {value});"], indent, setup),
-            f"{indent}const {real} {top} = {self._reduced('max', 'own_max')};",
-            f"{indent}{real} own_sum = 0;",
+            f"{indent}{real} {own_max} = -{inf};",
+            *self._each([f"{own_max} = fmax{f}({own_max}, {value});"], indent, setup),
+            f"{indent}const {real} {top} = {self._reduced('max', own_max)};",
+            f"{indent}{real} {own_sum} = 0;",
             *self._each(each, indent, setup, write_back=replace),
-            f"{indent}const {real} {total} = {self._reduced('sum', 'own_sum')};",
+            f"{indent}const {real} {total} = {self._reduced('sum', own_sum)};",
         ]
 
     # --- epilogue -----------------------------------------------------------------------

@@ -13,6 +13,8 @@ _RESERVED = frozenset(
     [
         "row", "rows", "col", "cols", "lane", "warp", "thread", "block", "team", "part",
         "partial", "kept", "shared", "packs", "pack", "step", "i", "k", "v", "acc", "next",
+        "active", "at", "base", "begin", "count", "end", "grid", "own_row", "p", "parked",
+        "parts", "share", "squares", "tile", "token", "total", "values",
         "split", "first", "last", "float", "double", "int", "long", "short", "char", "bool",
         "half", "auto", "const", "if", "else", "for", "while", "do", "return", "switch",
         "case", "default", "break", "continue", "struct", "union", "enum", "class",

@@ -87,6 +87,21 @@ def _division(x: Operands, option: Options, dtype: str, name: str) -> Expression
     return Apply("floor" if mode == "floor" else "trunc", (quotient,), dtype, name)
 
 
+def _by_kind(floating: str, integer: str) -> Builder:
+    """One primitive for floats, another for integers."""
+
+    def build(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+        return Apply(floating if is_float(dtype) else integer, tuple(x), dtype, name)
+
+    return build
+
+
+def _floor_divide(x: Operands, option: Options, dtype: str, name: str) -> Expression:
+    if not is_float(dtype):
+        return Apply("floor_divide", tuple(x), dtype, name)
+    return Apply("floor", (Apply("div", tuple(x), dtype),), dtype, name)
+
+
 def _clamp(x: Operands, option: Options, dtype: str, name: str) -> Expression:
     value = x[0]
     for position, key in ((1, "min"), (2, "max")):
@@ -158,7 +173,7 @@ _UNARY = [
     "hardsigmoid", "hardswish", "sign",
 ]  # fmt: skip
 _BINARY = [
-    "mul", "maximum", "minimum", "atan2", "fmod", "lt", "le", "gt", "ge", "eq", "ne",
+    "mul", "maximum", "minimum", "atan2", "lt", "le", "gt", "ge", "eq", "ne",
     "where",
 ]  # fmt: skip
 
@@ -203,6 +218,9 @@ ATEN: dict[str, Builder] = {
     "div": _division,
     "divide": _division,
     "true_divide": _division,
+    "floor_divide": _floor_divide,
+    "fmod": _by_kind("fmod", "fmod_int"),
+    "remainder": _by_kind("modulo", "modulo_int"),
     "pow": _power,
     "clamp": _clamp,
     "clip": _clamp,
@@ -232,6 +250,13 @@ ATEN: dict[str, Builder] = {
 COMPARISONS = frozenset({"lt", "le", "gt", "ge", "eq", "ne"})
 
 
+# Tensors of one value: the value, or None where an argument gives it.
+FILLED: dict[str, int | None] = {
+    "full_like": None, "full": None, "new_full": None,
+    "zeros_like": 0, "zeros": 0, "new_zeros": 0,
+    "ones_like": 1, "ones": 1, "new_ones": 1,
+}  # fmt: skip
+
 # Bitwise operators on bool, also as Python's &, |, ^ come out of the export.
 _LOGICAL = {
     "bitwise_and": "and", "bitwise_or": "or", "bitwise_not": "not", "bitwise_xor": "ne",
@@ -249,6 +274,7 @@ def covers(aten: str, dtype: str) -> bool:
         "add", "sub", "rsub", "mul", "multiply", "neg", "lt", "le", "gt", "ge", "eq", "ne",
         "where", "masked_fill", "logical_and", "logical_or", "logical_not", "maximum",
         "minimum", "clamp", "clamp_min", "clamp_max", "relu", "square", "subtract",
+        "remainder", "fmod", "floor_divide",
     ]  # fmt: skip
     return is_float(dtype) or aten in integer_safe
 

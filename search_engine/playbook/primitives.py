@@ -67,6 +67,38 @@ PRIMITIVES: dict[str, Primitive] = {
     "pow": Primitive("pow{f}({0}, {1})", cost=40),
     "atan2": Primitive("atan2{f}({0}, {1})", cost=30),
     "fmod": Primitive("fmod{f}({0}, {1})", cost=30),
+    "fmod_int": Primitive("{0} % {1}", PRODUCT, cost=20),
+    "modulo": Primitive(
+        "modulo({0}, {1})",
+        helper=_function(
+            "modulo",
+            "a b",
+            "fmod{f}(a, b) != 0 && (fmod{f}(a, b) < 0) != (b < 0) ? fmod{f}(a, b) + b "
+            ": fmod{f}(a, b)",
+            "The remainder with the divisor's sign, as in torch and Python.",
+        ),
+        cost=33,
+    ),
+    "modulo_int": Primitive(
+        "modulo({0}, {1})",
+        helper=_function(
+            "modulo",
+            "a b",
+            "a % b != 0 && (a % b < 0) != (b < 0) ? a % b + b : a % b",
+            "The remainder with the divisor's sign, as in torch and Python.",
+        ),
+        cost=23,
+    ),
+    "floor_divide": Primitive(
+        "floor_divide({0}, {1})",
+        helper=_function(
+            "floor_divide",
+            "a b",
+            "a % b != 0 && (a % b < 0) != (b < 0) ? a / b - 1 : a / b",
+            "The quotient rounded down, as in torch and Python; C rounds towards zero.",
+        ),
+        cost=23,
+    ),
     "fma": Primitive("fma{f}({0}, {1}, {2})"),
     "where": Primitive("{0} ? {1} : {2}", TERNARY),
     "lt": Primitive("{0} < {1}", COMPARISON),
@@ -78,7 +110,7 @@ PRIMITIVES: dict[str, Primitive] = {
     "and": Primitive("{0} && {1}", TERNARY),
     "or": Primitive("{0} || {1}", TERNARY),
     "not": Primitive("!{0}", PRODUCT),
-    "cast": Primitive("{T}({0})"),
+    "cast": Primitive("static_cast<{T}>({0})"),
     # Comparisons with NaN are false: the forms below hand a NaN through, as torch does.
     "relu": Primitive(
         "relu({0})", helper=_function("relu", "x", "x < 0 ? 0 : x", "A NaN stays a NaN."), cost=2

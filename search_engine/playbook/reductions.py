@@ -53,6 +53,17 @@ def _over(
     return body, _work_dtype(reader.dtype(name)), math.prod(shape[d] for d in dims)
 
 
+def _result(kind: str, part: str, body: Expression, dtype: str, count: int) -> Expression:
+    """A number of a row's statistic; over one element it is pointwise work on that element."""
+    if count > 1:
+        return Result(Statistic(kind, body, dtype), part)
+    # The difference is 0, but NaN for an infinity, as it is in torch.
+    rest = Apply("sub", (body, body), dtype)
+    if part == "m2":
+        return Apply("mul", (rest, rest), dtype)
+    return Apply("exp", (rest,), dtype) if (kind, part) == ("softmax", "sum") else body
+
+
 def _scaled(value: Expression, count: float, dtype: str, name: str) -> Expression:
     return Apply("div", (value, Constant(float(count), dtype)), dtype, name)
 
@@ -60,22 +71,20 @@ def _scaled(value: Expression, count: float, dtype: str, name: str) -> Expressio
 def _extremum(kind: str) -> Reduction:
     def reduce(node: Node, index: Index, reader: Reader) -> Expression:
         dims = _dims(argument(node, 1, "dim"), len(reader.shape(source(node))))
-        body, dtype, _ = _over(node, dims, index, reader)
-        return Result(Statistic(kind, body, dtype), kind)
+        return _result(kind, kind, *_over(node, dims, index, reader))
 
     return reduce
 
 
 def _sum(node: Node, index: Index, reader: Reader) -> Expression:
     dims = _dims(argument(node, 1, "dim"), len(reader.shape(source(node))))
-    body, dtype, _ = _over(node, dims, index, reader)
-    return Result(Statistic("sum", body, dtype), "sum")
+    return _result("sum", "sum", *_over(node, dims, index, reader))
 
 
 def _mean(node: Node, index: Index, reader: Reader) -> Expression:
     dims = _dims(argument(node, 1, "dim"), len(reader.shape(source(node))))
     body, dtype, count = _over(node, dims, index, reader)
-    return _scaled(Result(Statistic("sum", body, dtype), "sum"), count, dtype, node.name)
+    return _scaled(_result("sum", "sum", body, dtype, count), count, dtype, node.name)
 
 
 def _variance(root: bool) -> Reduction:
@@ -97,7 +106,7 @@ def _variance(root: bool) -> Reduction:
                 correction = 1 if correction is None else correction
         body, dtype, count = _over(node, dims, index, reader)
         assert isinstance(correction, (int, float))
-        squares = Result(Statistic("moments", body, dtype), "m2")
+        squares = _result("moments", "m2", body, dtype, count)
         variance = _scaled(squares, max(count - correction, 0), dtype, node.name)
         return Apply("sqrt", (variance,), dtype, node.name) if root else variance
 
@@ -111,11 +120,10 @@ def _softmax(log: bool) -> Reduction:
         dims = _dims(argument(node, 1, "dim", -1), rank)
         if not reader.shape(name):
             return Constant(0.0 if log else 1.0, node.dtype)
-        body, dtype, _ = _over(node, dims, _without(index, dims), reader)
-        here = reader.value(name, index)
-        statistic = Statistic("softmax", body, dtype)
-        shifted = Apply("sub", (here, Result(statistic, "max")), dtype, f"{node.name}_shifted")
-        total = Result(statistic, "sum")
+        over = _over(node, dims, _without(index, dims), reader)
+        here, dtype = reader.value(name, index), over[1]
+        top, total = (_result("softmax", part, *over) for part in ("max", "sum"))
+        shifted = Apply("sub", (here, top), dtype, f"{node.name}_shifted")
         if log:
             log_total = Apply("log", (total,), dtype, "log_sum")
             return Apply("sub", (shifted, log_total), dtype, node.name)
@@ -130,10 +138,10 @@ def _without(index: Index, dims: Sequence[int]) -> Index:
 
 def _logsumexp(node: Node, index: Index, reader: Reader) -> Expression:
     dims = _dims(argument(node, 1, "dim"), len(reader.shape(source(node))))
-    body, dtype, _ = _over(node, dims, index, reader)
-    statistic = Statistic("softmax", body, dtype)
-    top = Result(statistic, "max")
-    log_total = Apply("log", (Result(statistic, "sum"),), dtype, "log_sum")
+    over = _over(node, dims, index, reader)
+    dtype = over[1]
+    top, total = (_result("softmax", part, *over) for part in ("max", "sum"))
+    log_total = Apply("log", (total,), dtype, "log_sum")
     # An infinite maximum is the result: about it, every exponential would be NaN.
     infinite = Apply("eq", (Apply("abs", (top,), dtype), Constant(math.inf, dtype)), "bool")
     finite = Apply("add", (top, log_total), dtype)
@@ -155,10 +163,10 @@ def _normalised(
     """(x − mean) · rsqrt(var + eps) over the dimensions, at the index."""
     body, dtype, count = _over(node, dims, _without(index, dims), reader)
     here = reader.value(name, index)
-    moments = Statistic("moments", body, dtype)
-    variance = _scaled(Result(moments, "m2"), count, dtype, "variance")
+    mean, squares = (_result("moments", part, body, dtype, count) for part in ("mean", "m2"))
+    variance = _scaled(squares, count, dtype, "variance")
     rstd = Apply("rsqrt", (Apply("add", (variance, Constant(eps, dtype)), dtype),), dtype, "rstd")
-    centred = Apply("sub", (here, Result(moments, "mean")), dtype, "centred")
+    centred = Apply("sub", (here, mean), dtype, "centred")
     return Apply("mul", (centred, rstd), dtype, node.name), dtype
 
 
@@ -192,7 +200,7 @@ def _rms_norm(node: Node, index: Index, reader: Reader) -> Expression:
     if eps is None:
         eps = _EPSILON.get(dtype, _EPSILON_FLOAT)
     assert isinstance(eps, (int, float))
-    squares = Result(Statistic("sum", Apply("mul", (body, body), dtype), dtype), "sum")
+    squares = _result("sum", "sum", Apply("mul", (body, body), dtype), dtype, count)
     mean = _scaled(squares, count, dtype, "mean_square")
     rrms = Apply("rsqrt", (Apply("add", (mean, Constant(eps, dtype)), dtype),), dtype, "rrms")
     value = Apply("mul", (reader.value(name, index), rrms), dtype, node.name)
@@ -202,15 +210,17 @@ def _rms_norm(node: Node, index: Index, reader: Reader) -> Expression:
 def _vector_norm(node: Node, index: Index, reader: Reader) -> Expression:
     order = argument(node, 1, "ord", 2)
     dims = _dims(argument(node, 2, "dim"), len(reader.shape(source(node))))
-    body, dtype, _ = _over(node, dims, index, reader)
-    if order == 2:
-        squares = Statistic("sum", Apply("mul", (body, body), dtype), dtype)
-        return Apply("sqrt", (Result(squares, "sum"),), dtype, node.name)
+    body, dtype, count = _over(node, dims, index, reader)
     magnitude = Apply("abs", (body,), dtype)
+    if count == 1 and order in (1, 2, math.inf, "inf"):
+        return magnitude
+    if order == 2:
+        squares = _result("sum", "sum", Apply("mul", (body, body), dtype), dtype, count)
+        return Apply("sqrt", (squares,), dtype, node.name)
     if order == 1:
-        return Result(Statistic("sum", magnitude, dtype), "sum")
+        return _result("sum", "sum", magnitude, dtype, count)
     if order in (math.inf, "inf"):
-        return Result(Statistic("max", magnitude, dtype), "max")
+        return _result("max", "max", magnitude, dtype, count)
     raise Unsupported(f"No playbook idea covers {node.op} of order {order} yet.")
 
 

@@ -153,7 +153,8 @@ class SpreadRowKernel:
     def _add(self, array: str, row: str, into: str, indent: str, placed: bool = False) -> list[str]:
         """Lines that add a pack of kept values to the accumulators ``into`` + name.
 
-        ``placed``: the column is taken apart already in this scope.
+        ``placed``: the column is taken apart already around this. A statistic that loads more
+        than what is kept has a scope of its own: another may load the same.
         """
         lines: list[str] = []
         for s in self.code.statistics:
@@ -162,18 +163,20 @@ class SpreadRowKernel:
                 lines.append(f"{indent}add({own}, {array});")
                 continue
             term = f"term_{self.code.statistics.index(s) + 1}"
-            places, where = self._at(row, indent)
             others = [load for load in body.loads if load != self.code.kept]
-            extra, known = self.writer.load_packs(others, where, indent)
+            inner = indent + "  " if others else indent
+            places, where = self._at(row, inner)
+            extra, known = self.writer.load_packs(others, where, inner)
             known[self.code.kept] = f"{array}{self.slot_k}"
             call = self.writer.call(body, known)
-            lines += [
-                *(places if extra and not placed else []),
+            scoped = [
+                *(places if others and not placed else []),
                 *extra,
-                f"{indent}{self.code.real.type} {term}[{self.size}];",
-                f"{indent}{self.each}{term}{self.slot_k} = {call};",
-                f"{indent}add({own}, {term});",
+                f"{inner}{self.code.real.type} {term}[{self.size}];",
+                f"{inner}{self.each}{term}{self.slot_k} = {call};",
+                f"{inner}add({own}, {term});",
             ]
+            lines += [f"{indent}{{", *scoped, f"{indent}}}"] if others else scoped
         return lines
 
     def _stream_in(self, row: str, indent: str) -> list[str]:
@@ -286,11 +289,15 @@ class SpreadRowKernel:
             "    // While the blocks meet: what is not held, of the row before and of the next."
         ]
         if self.epilogue is not None:
-            where = self._at("last", "        ")[1]
+            places, where = self._at("last", "        ")
             held: dict[Expression, str] = {self.code.kept: f"v{self.slot_k}"}
+            # What is computed has a scope of its own: the result may load the same.
+            scoped = self.code.kept_is_load is None
+            fill = self.code.fill(self.prologue, where, "v", "          " if scoped else "        ")
             result = [
+                *places,
                 f"        {self.code.real.type} v[{self.size}];",
-                *self._fill("last", "v", "        "),
+                *(["        {", *fill, "        }"] if scoped else fill),
                 *self.code.finish(self.epilogue, held, where, "        "),
             ]
             lines += [

@@ -37,6 +37,11 @@ POINTWISE = [
     "(x > 0) & (r > 0)", "(x > 0) ^ (r > 0)", "~(x > 0)",
     "x.to(torch.float16)", "(x * 3).to(torch.int32)", "F.dropout(x * 3, 0.5, training=False)",
     "torch.where(x > 0, x, 0.0)", "x.square()", "torch.clamp(x, min=r)", "torch.atan2(x, r)",
+    "torch.where(x > 0, torch.full_like(x, -2.5), x)", "torch.where(x > r, torch.zeros_like(x), r)",
+    "x * torch.ones_like(r) + torch.full((5, 1), 3.0)", "x + x.new_full((13,), 2)",
+    "torch.full_like(x, float('-inf')).maximum(x)", "torch.remainder(x, -0.7)",
+    "torch.remainder((x * 9).to(torch.int32), 7)", "torch.remainder((x * 9).to(torch.int64), -7)",
+    "torch.fmod((x * 9).to(torch.int32), 7)", "(x * 9).to(torch.int32) // 4",
 ]  # fmt: skip
 
 
@@ -200,6 +205,89 @@ def test_columns_of_several_axes(take, agree):
     )
     sources = all_variants(captured, "block_per_row", 1) + all_variants(captured, "row_on_chip", 1)
     agree(captured, sources)
+
+
+SEVERAL = {
+    "norm of norm": (
+        "return self.b(F.gelu(self.a(x)) + x)",
+        "self.a = nn.LayerNorm(700)\nself.b = nn.LayerNorm(700)",
+    ),
+    "softmax of softmax": ("return (x.softmax(-1) * 9).softmax(-1)", "pass"),
+    # "rest" is also what the moments' second pass would call a variable of its own.
+    "side by side": (
+        "return x.softmax(-1) + rest.softmax(-1) + self.a(rest) + self.a(x)",
+        "self.a = nn.LayerNorm(700)",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", sorted(SEVERAL))
+def test_several_statistics_of_one_kind(take, agree, name):
+    forward, init = SEVERAL[name]
+    side = name == "side by side"
+    inputs = "x=float32[3, 700]" + (", rest=float32[3, 700]" if side else "")
+    captured = take(inputs, forward, init, "x, rest" if side else "x")
+    sources = [all_variants(captured, key, 1)[0]
+               for key in ("warp_per_row", "row_on_chip", "block_per_row")]  # fmt: skip
+    agree(captured, sources, draws=[("normal", 1)])
+
+
+def test_statistics_on_the_whole_chip_that_load_the_same(take, agree):
+    """Each sums another product of x and w: both loaded twice, and for the result again."""
+    columns = 65_664
+    captured = take(
+        f"x=float32[2, {columns}], w=float32[{columns}]",
+        "a = (x * w).mean(-1, keepdim=True)\nb = (x * w * w).mean(-1, keepdim=True)\n"
+        "return x * a + x * b + x.amax(-1, keepdim=True)",
+        arguments="x, w",
+    )
+    idea = IDEAS["chip_as_buffer"]
+    variant = Variant.of(threads=256, parked=25, held=50, once="yes")
+    program = analyse(captured.task)
+    assert idea.valid(program, variant, H200)
+    agree(captured, [idea.render(program, variant, H200)], draws=[("normal", 1)])
+
+
+def test_tensors_named_like_the_templates_variables(take, agree):
+    names = ["count", "tile", "rest", "own_total", "rows", "p"]
+    tensors = ", ".join(f"{name}=float32[2, 700]" for name in names)
+    captured = take(tensors, f"return {' + '.join(names)}", arguments=", ".join(names))
+    agree(captured, all_variants(captured, "fuse_chain", 1), draws=[("normal", 1)])
+    captured = take(
+        tensors, f"return ({' + '.join(names)}).softmax(-1)", arguments=", ".join(names)
+    )
+    sources = [all_variants(captured, key, 1)[0]
+               for key in ("warp_per_row", "row_on_chip", "block_per_row")]  # fmt: skip
+    agree(captured, sources, draws=[("normal", 1)])
+
+
+SINGLE = [
+    "x.softmax(-1)",
+    "x.log_softmax(-1) + x",
+    "x.sum(-1)",
+    "x - x.mean(-1, keepdim=True)",
+    "x.logsumexp(-1)",
+    "x.amax(-1)",
+    "x.norm(dim=-1)",
+    "self.n(x)",
+    "x.var(-1, unbiased=False)",
+    "F.normalize(x, dim=-1)",
+]
+
+
+def test_a_reduction_over_one_element_is_pointwise(take, agree):
+    captured = take(
+        "x=float32[5, 13, 1]", f"return ({', '.join(SINGLE)},)", "self.n = nn.LayerNorm(1)"
+    )
+    program = analyse(captured.task)
+    assert program.is_pointwise
+    agree(captured, all_variants(captured, "fuse_chain", 1), draws=[("normal", 1)])
+
+
+def test_a_reduction_over_one_element_beside_one_over_many(take, agree):
+    """They are no one statistic, though each is a softmax of the same values."""
+    captured = take("x=float32[130, 1]", "return x.softmax(1) * 3 + x.softmax(0)")
+    agree(captured, all_variants(captured, "warp_per_row", 1), draws=[("normal", 1)])
 
 
 def test_infinities_come_through_a_softmax(take, cpu):
