@@ -7,7 +7,9 @@ import math
 import torch
 from attrs import define, field
 
-from search_engine.verify.bounds import SMALL_ROW
+from search_engine.verify.bounds import FLOAT64_SCALE, SMALL_ROW
+
+_LEAST_FLOAT32 = torch.finfo(torch.float32).tiny
 
 
 @define
@@ -32,6 +34,21 @@ class ErrorSums:
             difference = torch.where(where, difference, 0.0)
             expected = torch.where(where, expected, 0.0)
         error, norm = _row_squares(difference), _row_squares(expected)
+        return cls(float(error.sum()), float(norm.sum()), error, norm)
+
+    @classmethod
+    def from_float32(cls, narrow: torch.Tensor, exact: torch.Tensor) -> ErrorSums:
+        """What ``narrow``, an answer in fp32, says of the error of the same module in fp64.
+
+        Elements out of fp32's range are left out. A row that has lost all of its digits in
+        fp32 says no more than that, so its error counts as its norm at most.
+        """
+        lost = ~torch.isfinite(narrow) | ((exact != 0) & (exact.abs() < _LEAST_FLOAT32))
+        sums = cls.of(narrow, exact.masked_fill(lost, math.inf), finite=False)
+        error, norm = sums._row_error, sums._row_norm
+        assert error is not None
+        assert norm is not None
+        error = torch.minimum(error, norm) * FLOAT64_SCALE**2
         return cls(float(error.sum()), float(norm.sum()), error, norm)
 
     def add(self, other: ErrorSums) -> None:

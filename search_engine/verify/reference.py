@@ -16,10 +16,11 @@ from attrs import define, field, frozen
 from search_engine.capture.call import Call
 from search_engine.capture.captured import Captured
 from search_engine.capture.values import DOMAINS, Domain
-from search_engine.verify.doubled import Doubled, NoReference
 from search_engine.verify.errors import ErrorSums, all_finite
+from search_engine.verify.recast import CannotRecast, Recast
 
 _KEPT_BYTES = 2**30  # of inputs and answers of one session
+_REPEATED = 1000.0  # eps by which atomics may make two runs of eager differ
 
 
 @frozen
@@ -42,11 +43,13 @@ class Answers:
     """Outputs by contract name: eager's in the task's dtype, and fp64's.
 
     ``exact`` is eager's own where the module does not run in fp64. ``finite`` says of each
-    floating output whether both are numbers throughout.
+    floating output whether both are numbers throughout. ``told`` holds eager's errors in
+    float64 outputs as its answer in fp32 tells them, empty where it has none.
     """
 
     eager: dict[str, torch.Tensor]
     exact: dict[str, torch.Tensor]
+    told: dict[str, ErrorSums] = field(factory=dict)
     finite: dict[str, bool] = field(init=False)
     _eager_errors: dict[str, ErrorSums] | None = field(init=False, default=None)
 
@@ -66,9 +69,15 @@ class Answers:
 
     @property
     def eager_errors(self) -> dict[str, ErrorSums]:
-        """Eager's own errors, taken once."""
+        """Eager's own errors, taken once.
+
+        Of a float64 output the one told from fp32, unless eager is seen to be further off:
+        where forward itself goes through a narrower dtype.
+        """
         if self._eager_errors is None:
-            self._eager_errors = self.errors(self.eager)
+            seen = self.errors(self.eager)
+            told = {n: t for n, t in self.told.items() if t.relative >= seen[n].relative}
+            self._eager_errors = seen | told
         return self._eager_errors
 
     @property
@@ -84,6 +93,10 @@ class Refused(Exception):
 
 class Dropped(Exception):
     """A distribution on which eager itself has no answer; the message says why."""
+
+
+class Stateful(Exception):
+    """Eager's answers on the same inputs differ from call to call: there is no right one."""
 
 
 @define
@@ -105,8 +118,12 @@ class Reference:
         self._kept_bytes = 0
         self._domains: dict[str, Domain] = {}
         self._dropped: dict[str, str] = {}
-        self._doubled: Doubled | None = None
+        self._repeatable: bool | None = None
+        self._doubled: Recast | None = None
+        self._narrowed: Recast | None = None
         self.no_fp64: str | None = None  # why there is no fp64 reference
+        self.no_fp32: str | None = None  # why eager's error in fp64 cannot be told from fp32
+        self.float64 = any(output.dtype == "float64" for output in captured.task.outputs)
 
     def inputs(self, distribution: str, seed: int) -> Inputs:
         """The draw. Raises Dropped where eager is known to have no answer on it."""
@@ -133,6 +150,7 @@ class Reference:
         reason = unusable(answers)
         if reason is not None:
             raise Dropped(reason)
+        self._tell(inputs, answers)
         self._store(inputs, answers)
         return answers
 
@@ -141,7 +159,7 @@ class Reference:
 
         The draw is made and answered here. Where a kernel could find what is left of that
         in memory, ``seed`` must be none that the kernel is checked on. Raises Dropped where
-        eager has no answer on any domain.
+        eager has no answer on any domain, Stateful where it has another one at each call.
         """
         if distribution in self._dropped:
             raise Dropped(self._dropped[distribution])
@@ -158,7 +176,9 @@ class Reference:
                 continue
             unfit = unusable(answers)
             if unfit is None:
+                self._require_repeatable(inputs.call, answers)
                 self._domains[distribution] = domain
+                self._tell(inputs, answers)
                 self._store(inputs, answers)
                 return
             reason = reason or unfit
@@ -181,12 +201,41 @@ class Reference:
             raise Refused(type(error).__name__) from error
         if self.no_fp64 is None:
             try:
-                self._doubled = self._doubled or Doubled(self.captured)
+                self._doubled = self._doubled or Recast.doubled(self.captured)
                 return Answers(eager, self._doubled.run(call))
-            except NoReference as error:
+            except CannotRecast as error:
                 self.no_fp64 = str(error)
         exact = {n: t.double() if t.is_floating_point() else t for n, t in eager.items()}
         return Answers(eager, exact)
+
+    def _require_repeatable(self, call: Call, answers: Answers) -> None:
+        """Raises Stateful where a second run is further off than any order of a sum.
+
+        State that capture does not see (in a list, in a global) would count as eager's error,
+        and widen the bound by it.
+        """
+        if self._repeatable is None:
+            again = self.captured.run(call)
+            self._repeatable = all(
+                _near(again[name], answers.eager[name], finite=finite)
+                for name, finite in answers.finite.items()
+            )
+        if not self._repeatable:
+            raise Stateful
+
+    def _tell(self, inputs: Inputs, answers: Answers) -> None:
+        """Eager's error in float64 outputs, of which it is itself the reference."""
+        if not self.float64 or self.no_fp32 is not None or self.no_fp64 is not None:
+            return
+        try:
+            self._narrowed = self._narrowed or Recast.narrowed(self.captured)
+            narrow = self._narrowed.run(inputs.call)
+        except CannotRecast as error:
+            self.no_fp32 = str(error)
+            return
+        for name, eager in answers.eager.items():
+            if eager.dtype is torch.float64 and narrow[name].shape == eager.shape:
+                answers.told[name] = ErrorSums.from_float32(narrow[name], answers.exact[name])
 
     def _set_state(self, inputs: Inputs) -> None:
         self.captured.randomise(inputs.seed, inputs.distribution)
@@ -202,6 +251,13 @@ class Reference:
         if self._keep and self._kept_bytes + nbytes <= _KEPT_BYTES:
             self._kept[inputs.distribution, inputs.seed] = _Kept(inputs, answers)
             self._kept_bytes += nbytes
+
+
+def _near(a: torch.Tensor, b: torch.Tensor, *, finite: bool) -> bool:
+    eps = torch.finfo(b.dtype).eps
+    if a.shape != b.shape:
+        return False
+    return ErrorSums.of(a, b.double(), finite=finite).relative <= min(_REPEATED * eps, 0.1)
 
 
 def unusable(answers: Answers) -> str | None:

@@ -416,3 +416,36 @@ def test_values_that_forward_refuses_are_never_given(module):
     assert found.accepted, found.reason
     assert all(0 <= low <= high <= 1 for low, high in ranges)
     assert len(ranges) > 8
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_state_that_capture_does_not_see_is_not_taken_for_eagers_error(module, dtype):
+    captured = module(
+        "CALLS = [0]\n"
+        "class Net(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        CALLS[0] += 1\n"
+        "        return x * CALLS[0]\n"
+        f"def get_inputs(): return [torch.rand(80, 96, dtype=torch.{dtype})]\n"
+    )
+    for _ in range(2):
+        (finding,) = verdict(captured, lambda t, out: t["x"]).findings
+        assert finding.check == "no-reference"
+        assert "differ from call to call" in finding.message
+
+
+def test_a_device_lost_with_the_kernel_does_not_hide_what_the_kernel_did(captured, monkeypatch):
+    def lost(self):
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    def die(t, out):
+        raise WorkerDied("The kernel faulted and took the CUDA context with it.")
+
+    def refuse(t, out):
+        raise ValueError("the original")
+
+    monkeypatch.setattr("search_engine.capture.captured.Captured.restore", lost)
+    (finding,) = verdict(captured, die).findings
+    assert finding.message.startswith("The kernel faulted")
+    with pytest.raises(ValueError, match="the original"):
+        verdict(captured, refuse)
