@@ -148,7 +148,11 @@ class _Resolver:
             return None
 
     def outputs_written(self) -> None:
-        """Every output has to be handed to some launch."""
+        """Every output has to be handed to some launch, so there has to be one."""
+        if not self._kernel.launches:
+            message = "there is no launch line, so nothing runs"
+            self.findings.append(Finding("launch-missing", message))
+            return
         passed = {
             expression.tree.id
             for launch in self._kernel.launches

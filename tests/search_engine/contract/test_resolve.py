@@ -191,3 +191,9 @@ def test_a_cooperative_grid_may_fill_more_than_kernels_are_told_of(task):
     plan(task, "k<<<264, 1024>>>(out) cooperative", facts=few)
     (message,) = messages(task, "k<<<265, 1024>>>(out) cooperative", facts=few)
     assert "at most 264 of this size" in message
+
+
+def test_a_kernel_without_launches_gives_a_finding(task):
+    kernel = evolve(parse("// launch: k<<<1, 4>>>(out)"), launches=())
+    with pytest.raises(ContractError, match="there is no launch line"):
+        resolve(kernel, task, H200)
