@@ -29,8 +29,10 @@ ADVICE = (
 UNSUPPORTED_MACHINE = "Kernels run on the CPU of x86-64 and aarch64 Linux only; this is {}."
 
 # C++ lets a compiler drop loops that do nothing but run on. A kernel that hangs must hang
-# here as well: on a GPU it would take the user's session with it.
-OPTIONAL = ("-fno-finite-loops",)
+# here as well: on a GPU it would take the user's session with it. And g++ takes a static
+# variable that nothing writes for zero, so that the read of a shared one that the kernel
+# forgot to fill would never be seen.
+OPTIONAL = ("-fno-finite-loops", "-fno-ipa-reference-addressable")
 
 
 @frozen

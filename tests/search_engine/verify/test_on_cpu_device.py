@@ -9,6 +9,7 @@ import pytest
 from search_engine.contract.parse import parse
 from search_engine.devices._base import Program
 from search_engine.devices.cpu.device import CpuDevice
+from search_engine.devices.cpu.toolchain import find_toolchain
 from search_engine.errors import SetupError
 from search_engine.hardware import H200
 from search_engine.verify.verify import verify
@@ -16,6 +17,11 @@ from search_engine.verify.verify import verify
 pytestmark = pytest.mark.skipif(
     not (shutil.which("g++") or shutil.which("clang++")), reason="needs a C++ compiler"
 )
+
+try:
+    TOOLCHAIN = find_toolchain()
+except SetupError:
+    TOOLCHAIN = None
 
 SOFTMAX = """
 class Net(nn.Module):
@@ -186,3 +192,20 @@ def test_a_compiler_that_runs_over_its_limits_is_said(device, module, monkeypatc
     body = BODY.replace("float top", "out[0] = T<22, 1>::v; float top", 1)
     (rejected,) = device.compile([parse(HEAD + bomb + body)], module(SOFTMAX).task)
     assert "the compiler ran over its limits" in rejected.findings[0].message
+
+
+@pytest.mark.skipif(
+    "-fno-ipa-reference-addressable" not in getattr(TOOLCHAIN, "optional", ()),
+    reason="clang takes a static variable that nothing writes for zero",
+)
+@pytest.mark.parametrize("scope", ["kernel", "file"])
+def test_shared_memory_that_nothing_writes_is_found(judge, scope):
+    shared = "__shared__ float top_of[32];\n"
+    body = BODY.replace("x[i] - top)", "x[i] - top - top_of[threadIdx.x])")
+    if scope == "file":
+        body = shared + body
+    else:
+        body = body.replace("  float top", f"  {shared}  float top", 1)
+    found = judge(HEAD + body)
+    assert found.findings
+    assert found.findings[0].check == "uninitialised-shared"
