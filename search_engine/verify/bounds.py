@@ -35,7 +35,7 @@ EAGER_REFERENCE_FACTOR = 3.0
 
 # One precision down from fp64: where fp32 has no answer (the module does not run in it, the
 # values are out of its range), fp64 outputs may be so far over the floor. A thousand times:
-# what inputs around 1000 cost any formula. It is still 1/8000 of one rounding in fp32 or less.
+# what inputs around 1000 cost any formula. One rounding in fp32 is still 16,000 times as much.
 FLOAT64_ALLOWANCE = 1024.0
 
 EPS = {
