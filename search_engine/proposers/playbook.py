@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -10,9 +11,9 @@ from attrs import field, frozen, mutable
 
 from search_engine.errors import SetupError
 from search_engine.hardware import DeviceFacts, gpu_by_name
-from search_engine.playbook import cost
+from search_engine.playbook import cost, words
 from search_engine.playbook.analyse import analyse
-from search_engine.playbook.idea import PlaybookIdea, Variant
+from search_engine.playbook.idea import Knob, PlaybookIdea, Variant
 from search_engine.playbook.ideas import ALL
 from search_engine.playbook.program import Program, Unsupported
 from search_engine.proposers._base import Branch, History, Idea, Proposer, Tried
@@ -201,8 +202,8 @@ class Playbook(Proposer):
             text = (
                 f"From {times[one.start] * 1e6:,.1f} µs ({one.start}), {one.knob} alone came to "
                 f"{times[a.best_label] * 1e6:,.1f} µs and {two.knob} alone to "
-                f"{times[b.best_label] * 1e6:,.1f} µs. They act on different resources, so both "
-                f"are set here."
+                f"{times[b.best_label] * 1e6:,.1f} µs. Here both are "
+                f"set."
             )
             yield _Key(one.idea, f"{one.knob}+{two.knob}", both.label), text
 
@@ -223,21 +224,23 @@ class Playbook(Proposer):
         # What the model says of the change, from what the start came to.
         expected = (outcome.best_seconds or modelled) * predicted / modelled
         if text:
-            title = f"{book.title}: {key.knob.replace('+', ' and ')} together"
+            both = [setting(k, v) for k, v in start.knobs if k in key.knob.split("+")]
+            title = f"{short(book.title)}: {words.listed(both)} together"
             category = book.category
         else:
             _, category, reason = book.knobs[key.knob]
-            values = ", ".join(str(dict(v.knobs)[key.knob]) for v in fresh[:3])
-            before = dict(start.knobs).get(key.knob)
-            title = f"{book.title}: {key.knob} {values} instead of {before}"
+            values = [dict(v.knobs)[key.knob] for v in fresh[:3]]
+            change = turned_to(key.knob, values, dict(start.knobs)[key.knob])
+            title = f"{short(book.title)}: {change}"
             first = dict(book.variants(program, self.facts)[0].knobs)
-            other = [f"{k} {v}" for k, v in start.knobs if first.get(k) != v and k != key.knob]
+            other = [setting(k, v) for k, v in start.knobs if first.get(k) != v and k != key.knob]
             title += f" ({', '.join(other)})" if other else ""
+            came = f"came to {words.time(outcome.best_seconds or 0.0)} in round {outcome.round}"
+            if outcome.branches > 1:
+                came += f", the best of {outcome.branches} variants"
             text = (
-                f"“{book.title}” with {key.start} came to "
-                f"{(outcome.best_seconds or 0.0) * 1e6:,.1f} µs in round {outcome.round}, the best "
-                f"of {outcome.branches} tried there. {reason} So {key.knob} {before} is set "
-                f"against {values}, all else unchanged."
+                f"“{short(book.title)}” with {key.start} {came}. {reason} "
+                f"Now {change}, all else unchanged."
             )
         return Idea(title, text, category, round(eager / expected, 2), str(key))
 
@@ -271,6 +274,40 @@ class Playbook(Proposer):
                 if {name for name, _ in variant.knobs} == set(book.knobs):
                     seen.add(normalised(book.render(program, variant, self.facts)))
         return seen
+
+
+# Knobs that are yes or no, or that need a unit, in words.
+_WORDS = {
+    ("once", "yes"): "streaming hints",
+    ("once", "no"): "no streaming hints",
+    ("prefetch", "yes"): "prefetch of the next row",
+    ("prefetch", "no"): "no prefetch",
+    ("back", "yes"): "second reading backwards",
+    ("back", "no"): "second reading forwards",
+    ("order", "reversed"): "second reading backwards",
+    ("order", "forward"): "second reading forwards",
+}
+_PER_CENT = frozenset({"registers", "parked", "held"})
+
+
+def short(title: str) -> str:
+    """A title without what follows its main clause, for what refines the idea."""
+    return re.split(r", | between | into ", title)[0]
+
+
+def setting(knob: str, value: Knob) -> str:
+    """``packs 4``, ``registers 50%``, ``no streaming hints``."""
+    unit = "%" if knob in _PER_CENT else ""
+    return _WORDS.get((knob, str(value)), f"{knob} {value}{unit}")
+
+
+def turned_to(knob: str, values: Sequence[Knob], before: Knob) -> str:
+    """``packs 1 or 4 instead of 2``: a knob's other values, as people say them."""
+    if (knob, str(before)) in _WORDS:
+        return words.listed([setting(knob, value) for value in values], "or")
+    unit = "%" if knob in _PER_CENT else ""
+    listed = words.listed([f"{value}{unit}" for value in values], "or")
+    return f"{knob} {listed} instead of {before}{unit}"
 
 
 def values_index(book: PlaybookIdea, knob: str, value: int | str) -> int:

@@ -33,7 +33,8 @@ class BlockPerRow(PlaybookIdea):
         "vector": (
             (1, 2, 4, 8),
             "memory access",
-            "Wider accesses need fewer instructions for the same bytes.",
+            "Wider accesses need fewer instructions for the same bytes; narrower ones leave fewer "
+            "threads of a short row idle.",
         ),
         "unroll": (
             (1, 2, 4, 8),
@@ -54,16 +55,27 @@ class BlockPerRow(PlaybookIdea):
 
     def why(self, program: Program, facts: DeviceFacts) -> str:
         """Passes saved by one-pass statistics."""
-        size = program.column_count * program.narrowest_item / 1024
-        one_pass = row_shape.one_pass_words(program)
-        return (
-            f"{row_shape.statistic_words(program).capitalize()} by the book take "
-            f"{2 * len(program.statistics)} passes over a row and the result one more. "
-            f"{one_pass[0].upper()}{one_pass[1:]} needs one, and loses no digits. The task has "
-            f"{row_shape.row_words(program)}: the second reading comes a moment after the first, "
-            f"so rows of {size:,.0f} KB come from cache rather than from device memory. Any "
-            f"length works, and few registers per thread leave room for many warps."
-        )
+        statistics = row_shape.statistic_words(program)
+        passes = "one reading" if program.levels == 1 else f"{program.levels} readings"
+        if {s.kind for s in program.statistics} & {"moments", "softmax"}:
+            text = (
+                f"By the book, {statistics} take several passes over a row, and the result one "
+                f"more. With {row_shape.one_pass_words(program)}, {passes} of the row "
+                f"{'is' if program.levels == 1 else 'are'} enough, and no digits are lost."
+            )
+        else:
+            text = (
+                f"The {statistics} of a row {row_shape.are(program, 'takes', 'take')} {passes} "
+                f"of it, with an accumulator in each thread."
+            )
+        text += f" The task has {row_shape.row_words(program)}"
+        if any(program.full(store) for store in program.stores):
+            again = "the second reading" if program.levels == 1 else "each later reading"
+            text += (
+                f"; {again} follows at once, so that most of it comes from cache rather than "
+                f"from device memory"
+            )
+        return f"{text}. Any length works, and few registers per thread leave room for many warps."
 
     def variants(self, program: Program, facts: DeviceFacts) -> Sequence[Variant]:
         """By block size; then walking back."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from search_engine.hardware import DeviceFacts
-from search_engine.playbook import cost
+from search_engine.playbook import cost, words
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
 from search_engine.playbook.program import Program
@@ -62,19 +62,35 @@ class ChipAsBuffer(PlaybookIdea):
 
     def why(self, program: Program, facts: DeviceFacts) -> str:
         """One reading instead of two."""
-        size = program.column_count * 4 / 1e6
+        size = program.column_count * (8 if program.real == "double" else 4)
+        room = facts.registers_per_sm * 4 + facts.shared_per_block
+        fit = "does not fit" if size > room else "fills most of"
         chip = facts.sm_count * facts.registers_per_sm * 4 / 1e6
         again = cost.streamed_bytes(program)
+        text = f"A row of {program.column_count:,} elements ({words.size(size)}) {fit} one "
+        statistics = row_shape.statistic_words(program)
+        meet = (
+            f"the registers of all {facts.sm_count} together hold {chip:.0f} MB. In a cooperative "
+            f"launch every block keeps its part of the row, and the parts' statistics meet at one "
+            f"grid barrier per row"
+        )
+        if not any(program.full(store) for store in program.stores):
+            return (
+                f"{text}multiprocessor, and its {statistics} would keep only that one busy; {meet}."
+            )
+        between = ""
+        if program.row_count > 1:
+            between = (
+                " The next row's loads are under way while this one is stored, and what is not "
+                "held is streamed while the blocks meet."
+            )
+            if shared_parameters(program):
+                between = f" Parameters stay in shared memory for all rows.{between}"
         return (
-            f"A row of {program.column_count:,} elements ({size:.1f} MB) is far too large for one "
-            f"multiprocessor, so its {row_shape.statistic_words(program)} seem to cost a second "
-            f"reading of {again / 1e6:,.0f} MB ({again / facts.dram_bytes_per_second * 1e6:,.0f} "
-            f"µs). But the registers of all {facts.sm_count} together hold {chip:.0f} MB. In a "
-            f"cooperative launch every block keeps its part of the row, the parts' statistics meet "
-            f"at one grid barrier per row, and the result is written from registers. Parameters "
-            f"stay in shared memory for all {program.row_count} rows, the next row's loads are "
-            f"under way while this one is stored, and what is not held is streamed while the "
-            f"blocks meet."
+            f"{text}multiprocessor, so its {statistics} "
+            f"{row_shape.are(program, 'seems', 'seem')} to cost a second reading of "
+            f"{words.size(again)} ({words.time(again / facts.dram_bytes_per_second)}). But {meet}; "
+            f"the result is written from registers.{between}"
         )
 
     def variants(self, program: Program, facts: DeviceFacts) -> Sequence[Variant]:

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from search_engine.contract.printer import launch_line
 from search_engine.hardware import DeviceFacts
-from search_engine.playbook import cost
+from search_engine.playbook import cost, words
 from search_engine.playbook.dtypes import compute_type
 from search_engine.playbook.emit import Writer
 from search_engine.playbook.expression import Apply, Load, walk
@@ -34,7 +34,7 @@ class FuseChain(PlaybookIdea):
             (1, 2, 4, 8),
             "memory access",
             "A thread that moves 16 bytes per access issues a quarter of the loads of one that "
-            "moves 4, for the same bytes in flight.",
+            "moves 4; narrower accesses give a small tensor more threads.",
         ),
         "packs": (
             (1, 2, 4),
@@ -51,7 +51,7 @@ class FuseChain(PlaybookIdea):
             ("no", "yes"),
             "memory access",
             "Streaming hints (ld.cs, st.cs) let data that is used once leave L2 first, so that "
-            "shared parameters stay.",
+            "shared parameters stay; without them, what fits L2 is there for the next kernel.",
         ),
     }
 
@@ -65,15 +65,35 @@ class FuseChain(PlaybookIdea):
         operators = _operators(program)
         least = (read + written) / facts.dram_bytes_per_second
         count = program.row_count
-        return (
-            f"The module is a chain of {len(operators)} pointwise operators "
-            f"({', '.join(operators[:6])}{', …' if len(operators) > 6 else ''}) on {count:,} "
-            f"elements. Run one by one, each reads its operands from device memory and writes "
-            f"its result back. Fused, every input is read once and every output written once: "
-            f"{(read + written) / 1e6:,.1f} MB, {least * 1e6:,.1f} µs at the copy bandwidth of "
-            f"{facts.name}. Intermediates stay in registers; a thread moves 16 bytes per access so "
-            f"that few instructions keep the memory system full."
-        )
+        elements = words.counted(count, "element")
+        moved = f"{words.size(read + written)}, {words.time(least)} at the copy bandwidth of "
+        if len(operators) == 1:
+            text = (
+                f"The module is one pointwise operator ({operators[0]}) on {elements}. At best "
+                f"each input is read once and each output written once: {moved}{facts.name}."
+            )
+        elif operators:
+            text = (
+                f"The module is a chain of {len(operators)} pointwise operations "
+                f"({', '.join(operators[:6])}{', …' if len(operators) > 6 else ''}) on {elements}. "
+                f"Run one by one, each reads its operands from device memory and writes its result "
+                f"back. Fused, every input is read once and every output written once, and "
+                f"intermediates stay in registers: {moved}{facts.name}."
+            )
+        else:
+            text = f"The module copies {elements}: {moved}{facts.name}."
+        if least < cost.LAUNCH:
+            return f"{text} That is less than a launch takes: what counts is to launch only once."
+        size = self._vector(program) * program.narrowest_item
+        if self._vector(program) > 1:
+            return (
+                f"{text} A thread moves {size} bytes per access, so that few instructions keep the "
+                f"memory system full."
+            )
+        reason = "the innermost axis does not divide into packs"
+        if not program.inner_contiguous:
+            reason = "not every tensor is contiguous along the innermost axis"
+        return f"{text} A thread moves single elements, as {reason}."
 
     def variants(self, program: Program, facts: DeviceFacts) -> Sequence[Variant]:
         """Hardware-scheduled, grid-stride, several packs in flight."""

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from search_engine.hardware import DeviceFacts
-from search_engine.playbook import cost
+from search_engine.playbook import cost, words
 from search_engine.playbook.expression import Load
 from search_engine.playbook.held import HeldRow, HeldRowKernel
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
@@ -41,7 +41,8 @@ class RowOnChip(PlaybookIdea):
         "vector": (
             (1, 2, 4, 8),
             "memory access",
-            "Wider accesses need fewer instructions for the same bytes.",
+            "Wider accesses need fewer instructions for the same bytes; narrower ones leave fewer "
+            "threads of a short row idle.",
         ),
         "prefetch": (
             ("no", "yes"),
@@ -52,7 +53,8 @@ class RowOnChip(PlaybookIdea):
         "once": (
             ("no", "yes"),
             "memory access",
-            "Streaming hints let rows leave L2 first, so that the shared parameters stay.",
+            "Streaming hints let rows leave L2 first, so that the shared parameters stay; "
+            "without them, what fits L2 is still there for the next kernel.",
         ),
     }
 
@@ -67,16 +69,21 @@ class RowOnChip(PlaybookIdea):
     def why(self, program: Program, facts: DeviceFacts) -> str:
         """Bytes of a second reading saved."""
         again = cost.streamed_bytes(program)
-        size = program.column_count * self._item(program) / 1024
+        size = program.column_count * self._item(program)
         chip = (facts.registers_per_sm * 4 + facts.shared_per_block) / 1024
         saved = again / facts.dram_bytes_per_second
+        held = (
+            f"The task has {row_shape.row_words(program)}; {words.size(size)} of values fit one "
+            f"multiprocessor ({chip:,.0f} KB of registers and shared memory)"
+        )
+        statistics = row_shape.statistic_words(program)
+        exact = f"the statistics can be the textbook ones: {row_shape.exact_words(program)}"
+        if not any(program.full(store) for store in program.stores):
+            return f"{held}. Held there, every row is read once for its {statistics}, and {exact}."
         return (
-            f"The result needs {row_shape.statistic_words(program)} of the whole row, so a "
-            f"streaming kernel reads every row twice. The task has {row_shape.row_words(program)}; "
-            f"{size:,.0f} KB of values fit one multiprocessor ({chip:,.0f} KB of registers and "
-            f"shared memory). Held there, the second reading ({again / 1e6:,.1f} MB, up to "
-            f"{saved * 1e6:,.0f} µs) is free, and the statistics can be the textbook ones: "
-            f"{row_shape.exact_words(program)}."
+            f"The result needs the {statistics} of the whole row, so a streaming kernel reads "
+            f"every row twice. {held}. Held there, the second reading ({words.size(again)}, "
+            f"{words.time(saved)} from device memory) is free, and {exact}."
         )
 
     @staticmethod

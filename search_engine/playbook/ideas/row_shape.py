@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from search_engine.playbook import words
 from search_engine.playbook.launch import largest_vector
 from search_engine.playbook.program import Program
 
@@ -35,33 +36,37 @@ def power_of_two(value: int) -> int:
 
 def row_words(program: Program) -> str:
     """``4,096 rows of 65,536 elements (256 KB each)``."""
-    size = program.column_count * program.narrowest_item
-    text = f"{size / 1e6:.3g} MB" if size >= 1e6 else f"{size / 1024:.3g} KB"
-    plural = "row" if program.row_count == 1 else "rows"
-    return f"{program.row_count:,} {plural} of {program.column_count:,} elements ({text} each)"
+    text = words.size(program.column_count * program.narrowest_item)
+    each = " each" if program.row_count > 1 else ""
+    rows = words.counted(program.row_count, "row")
+    return f"{rows} of {words.counted(program.column_count, 'element')} ({text}{each})"
 
 
 def statistic_words(program: Program) -> str:
     """What is computed over a row, for people."""
     names = {
-        "moments": "mean and variance",
-        "softmax": "maximum and the sum of exponentials",
-        "sum": "a sum",
-        "max": "a maximum",
-        "min": "a minimum",
+        "moments": ("mean", "variance"),
+        "softmax": ("maximum", "sum of exponentials"),
+        "sum": ("sum",),
+        "max": ("maximum",),
+        "min": ("minimum",),
     }
-    kinds = dict.fromkeys(names[s.kind] for s in program.statistics)
-    return " and ".join(kinds)
+    return words.listed(list(dict.fromkeys(n for s in program.statistics for n in names[s.kind])))
+
+
+def are(program: Program, one: str = "is", several: str = "are") -> str:
+    """The verb after ``statistic_words``."""
+    return several if " and " in statistic_words(program) else one
 
 
 def one_pass_words(program: Program) -> str:
     """The one-pass form of the statistics, by name."""
     kinds = {s.kind for s in program.statistics}
     if "softmax" in kinds:
-        return "the online softmax sum (rescaled whenever the maximum rises)"
+        return "the online softmax sum"
     if "moments" in kinds:
         return "Welford's running mean and squares, merged by Chan's formula"
-    return "a running total"
+    return "a running " + ("sum" if kinds == {"sum"} else "value of each")
 
 
 def exact_words(program: Program) -> str:
@@ -71,4 +76,4 @@ def exact_words(program: Program) -> str:
         return "exponentials about the true maximum"
     if "moments" in kinds:
         return "variance about the true mean"
-    return "sums over short trees"
+    return "sums and extremes over short trees"

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from search_engine.contract.printer import launch_line, scratch_line
 from search_engine.hardware import DeviceFacts
-from search_engine.playbook import cost
+from search_engine.playbook import cost, words
 from search_engine.playbook.emit import Element
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
@@ -36,7 +36,8 @@ class SplitRows(PlaybookIdea):
         "vector": (
             (1, 2, 4, 8),
             "memory access",
-            "Wider accesses need fewer instructions for the same bytes.",
+            "Wider accesses need fewer instructions for the same bytes; narrower ones leave fewer "
+            "threads of a short row idle.",
         ),
         "packs": (
             (1, 2, 4, 8, 16, 32),
@@ -63,15 +64,27 @@ class SplitRows(PlaybookIdea):
     def why(self, program: Program, facts: DeviceFacts) -> str:
         """Multiprocessors without work."""
         share = min(1.0, program.row_count / facts.sm_count)
-        kept = min(facts.l2_bytes, cost.streamed_bytes(program)) / 1e6
+        kept = words.size(min(facts.l2_bytes, cost.streamed_bytes(program)))
+        rows = words.counted(program.row_count, "row")
+        second = f"; walked from the end back, it finds up to {kept} still in L2"
+        if not any(program.full(store) for store in program.stores):
+            second = ""
+        if program.row_count < facts.sm_count:
+            busy = (
+                f"{rows} {'keeps' if program.row_count == 1 else 'keep'} {program.row_count} of "
+                f"{facts.sm_count} multiprocessors busy ({share:.0%}), and each row"
+            )
+        else:
+            busy = (
+                f"{rows} on {facts.sm_count} multiprocessors leave part of the last wave idle, "
+                f"and each row"
+            )
         return (
-            f"With one block per row, {program.row_count:,} rows keep "
-            f"{min(program.row_count, facts.sm_count)} of {facts.sm_count} multiprocessors busy "
-            f"({share:.0%}), and each row of {program.column_count:,} elements is walked by one of "
-            f"them alone. Split into parts, all of them read at once; "
-            f"{row_shape.one_pass_words(program)} makes the parts mergeable in a fixed order "
-            f"without losing digits. A second launch merges a few numbers per row and writes the "
-            f"result; walked from the end back, it finds up to {kept:,.0f} MB still in L2."
+            f"With one block per row, {busy} of {program.column_count:,} elements is walked by "
+            f"one of them alone. Split into parts, all multiprocessors read at once, and the "
+            f"parts' statistics merge in a fixed order "
+            f"({row_shape.one_pass_words(program)}). A second launch merges a few "
+            f"numbers per row and writes the result{second}."
         )
 
     def variants(self, program: Program, facts: DeviceFacts) -> Sequence[Variant]:

@@ -7,12 +7,13 @@ from typing import ClassVar
 
 from search_engine.contract.printer import launch_line
 from search_engine.hardware import DeviceFacts
-from search_engine.playbook import cost
+from search_engine.playbook import cost, words
+from search_engine.playbook.expression import Load
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
 from search_engine.playbook.launch import rows
 from search_engine.playbook.names import wrapped
-from search_engine.playbook.program import Program
+from search_engine.playbook.program import Program, Store
 from search_engine.playbook.rows import RowCode
 from search_engine.playbook.streamed import Streamed
 
@@ -52,16 +53,32 @@ class TileOfRows(PlaybookIdea):
 
     def why(self, program: Program, facts: DeviceFacts) -> str:
         """Sectors wasted by walking a row."""
-        stride = max(
-            (load.stride(program.inner.name) for load in program.loads if program.streamed(load)),
-            default=0,
+        accesses = [load for load in program.loads if program.streamed(load)]
+        stride = max((abs(load.stride(program.inner.name)) for load in accesses), default=0)
+        item = program.narrowest_item
+        scattered = list(dict.fromkeys(_scattered(program)))
+        text = (
+            f"The {row_shape.statistic_words(program)} "
+            f"{row_shape.are(program, 'runs', 'run')} over "
+            f"{words.counted(program.column_count, 'element')} of a row"
         )
+        if stride > 1:
+            text += (
+                f" that lie {stride:,} apart in memory: a warp that walked one row would use "
+                f"{item} of every 32 bytes it fetched"
+            )
+        text += ". The 32 lanes of a warp take 32 rows instead"
+        if scattered:
+            text += (
+                f"; not all tensors lie that way round, so that the accesses to "
+                f"{words.listed(scattered)} stay uncoalesced, one sector per lane, and rely on "
+                f"the caches"
+            )
+        else:
+            text += ", which lie side by side, so that every access is coalesced"
         return (
-            f"The {row_shape.statistic_words(program)} run over {program.column_count:,} elements "
-            f"that lie {stride:,} elements apart: a warp that walked one row would use 4 of every "
-            f"32 bytes it fetched. Neighbouring rows lie side by side, so the 32 lanes of a warp "
-            f"take 32 rows and every access is one full line; the warps of a block share the "
-            f"columns and merge their {row_shape.one_pass_words(program)} in shared memory."
+            f"{text}. The warps of a block share the columns and meet in shared memory: "
+            f"there they merge in a fixed order ({row_shape.one_pass_words(program)})."
         )
 
     def variants(self, program: Program, facts: DeviceFacts) -> Sequence[Variant]:
@@ -88,11 +105,8 @@ class TileOfRows(PlaybookIdea):
         open_bytes = again / tiles * min(blocks * facts.sm_count, tiles) * 2
         cached = min(1.0, facts.l2_bytes * 0.7 / open_bytes)
         extra = again * (1 - cached) + again * cached * 0.25
-        inner_row = program.rows[-1].name if program.rows else ""
-        streamed = [load for load in program.loads if program.streamed(load)]
-        coalesced = all(load.stride(inner_row) == 1 for load in streamed)
         busy = cost.busy_share(tiles, facts, blocks)
-        efficiency = 0.82 if coalesced else 0.2
+        efficiency = 0.2 if _scattered(program) else 0.82
         return cost.pass_seconds(
             program, facts, extra_reads=extra, efficiency=efficiency, busy=busy
         )
@@ -170,8 +184,13 @@ class TileOfRows(PlaybookIdea):
         )
         writer.kernels.append("\n".join([head, *body, "}"]))
         return writer.file(
-            "32 neighbouring rows per block: lanes run over rows, so that accesses coalesce "
-            "although a row's own elements lie apart; warps share the columns."
+            "32 neighbouring rows per block: lanes run over rows, so that accesses "
+            + (
+                "of some tensors coalesce, those of others do not"
+                if _scattered(program)
+                else "coalesce although a row's own elements lie apart"
+            )
+            + "; warps share the columns."
         )
 
     @staticmethod
@@ -193,3 +212,11 @@ class TileOfRows(PlaybookIdea):
                 *streamed.names(s, total, "  "),
             ]
         return lines
+
+
+def _scattered(program: Program) -> list[str]:
+    """Tensors of rows × columns in which neighbouring rows are not neighbours in memory."""
+    inner = program.rows[-1].name if program.rows else ""
+    accesses: list[Load | Store] = [load for load in program.loads if program.streamed(load)]
+    accesses += [store for store in program.stores if program.full(store)]
+    return [access.tensor for access in accesses if access.stride(inner) != 1]

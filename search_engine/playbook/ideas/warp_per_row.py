@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from search_engine.hardware import DeviceFacts
-from search_engine.playbook import cost
+from search_engine.playbook import cost, words
 from search_engine.playbook.held import HeldRow, HeldRowKernel
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
@@ -36,12 +36,14 @@ class WarpPerRow(PlaybookIdea):
         "vector": (
             (1, 2, 4, 8),
             "memory access",
-            "Wider accesses need fewer instructions for the same bytes.",
+            "Wider accesses need fewer instructions for the same bytes; narrower ones leave fewer "
+            "threads of a short row idle.",
         ),
         "once": (
             ("no", "yes"),
             "memory access",
-            "Streaming hints let rows leave L2 first, so that the shared parameters stay.",
+            "Streaming hints let rows leave L2 first, so that the shared parameters stay; "
+            "without them, what fits L2 is still there for the next kernel.",
         ),
     }
 
@@ -52,13 +54,13 @@ class WarpPerRow(PlaybookIdea):
 
     def why(self, program: Program, facts: DeviceFacts) -> str:
         """Barriers against shuffles."""
-        per_lane = row_shape.ceil_div(program.column_count, 32)
+        per_lane = words.counted(row_shape.ceil_div(program.column_count, 32), "element")
         return (
-            f"The task has {row_shape.row_words(program)} and needs {_statistics(program)} of "
-            f"each. A block per row would meet at several barriers for every {program.column_count}"
-            f" elements; a warp needs none: {per_lane} elements per lane stay in registers and the "
-            f"statistics are five shuffles. The row is read once and written once, and the "
-            f"prologue and epilogue cost no memory traffic."
+            f"The task has {row_shape.row_words(program)} and needs the {_statistics(program)} of "
+            f"each. A block per row would meet at several barriers for every "
+            f"{program.column_count:,} elements; a warp needs none: {per_lane} per lane stay in "
+            f"registers, and every reduction is at most five shuffles. The row is "
+            f"read once and written once, and the prologue and epilogue cost no memory traffic."
         )
 
     def variants(self, program: Program, facts: DeviceFacts) -> Sequence[Variant]:

@@ -1,0 +1,91 @@
+"""Rationales and titles: what they claim holds for the task, and reads as a sentence."""
+
+import re
+
+import pytest
+
+from search_engine.hardware import H200
+from search_engine.playbook import words
+from search_engine.playbook.analyse import analyse
+from search_engine.playbook.ideas import ALL
+from search_engine.proposers._base import History, Tried
+from search_engine.proposers.playbook import Playbook
+
+IDEAS = {idea.key: idea for idea in ALL}
+TASKS = {
+    "tiny": ("x=float32[7]", "return x * 2"),
+    "odd": ("x=float16[64, 1001]", "return F.gelu(x + self.b)",
+            "self.b = nn.Parameter(torch.ones(1001).half())"),
+    "small rows": ("x=float32[1, 300]", "return x.softmax(-1)"),
+    "sum": ("x=float32[512, 3000]", "return x - x.sum(-1, keepdim=True)"),
+    "several": ("x=float32[512, 3000]", "return x.amax(-1), x.sum(-1), x.std(-1)"),
+    "total": ("x=float32[1024, 1024]", "return x.sum()"),
+    "one row": ("x=float32[1, 2000000]", "return x.softmax(-1)"),
+    "many rows": ("x=float32[2000, 4096]", "return x.softmax(-1)"),
+    "columns": ("x=float32[8, 64, 300]", "return x.sum(1, keepdim=True) + x"),
+    "transposed": ("x=float32[8, 64, 300]", "return x.transpose(1, 2).softmax(1)"),
+    "norms": ("x=float32[64, 700]", "return self.n(x.softmax(-1))", "self.n = nn.LayerNorm(700)"),
+}  # fmt: skip
+SLIPS = [
+    r"their the", r"\b(a|an|the) (a|an|the)\b", r"(?<![\d,])0\.0 ", r"(?<![\d.,])0 (µs|MB|KB)",
+    r"(?<![\d,])1 rows", r"(?<![\d,])1 elements",
+    r"The (sum|maximum) run\b", r"its (sum|maximum) seem\b", r"chain of 1 ",
+    r"\.\.", r"  ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(TASKS))
+def test_rationales_read_as_sentences(take, name):
+    book, tried = Playbook(H200), []
+    task = take(*TASKS[name]).task
+    for number in (1, 2):
+        history = History(number, tuple(tried), (), None, 1e-6)
+        for idea in book.ideas(task, history, 5):
+            for slip in SLIPS:
+                assert not re.search(slip, idea.rationale), (slip, idea.rationale)
+            assert len(idea.title) <= 100
+            labels = tuple(b.label for b in book.branches(task, idea, history, 3))
+            tried.append(Tried(number, idea, len(labels), len(labels), 1e-5, (), labels, labels[0]))
+
+
+def test_a_thread_of_single_elements_is_said_to_be_one(take):
+    forward, init = "return F.gelu(x + self.b)", "self.b = nn.Parameter(torch.ones(1001))"
+    program = analyse(take("x=float32[30000, 1001]", forward, init).task)
+    text = IDEAS["fuse_chain"].why(program, H200)
+    assert "single elements" in text
+    assert "16 bytes" not in text
+
+
+def test_shares_have_their_unit(take):
+    book = Playbook(H200)
+    task = take("x=float32[4096, 16384]", "return x.softmax(-1)").task
+    (first, *_) = book.ideas(task, History(1, (), (), None, 1e-6), 1)
+    label = book.branches(task, first, History(1, (), (), None, 1e-6), 1)[0].label
+    tried = Tried(1, first, 1, 1, 1e-4, (), (label,), label)
+    ideas = book.ideas(task, History(2, (tried,), (), None, 1e-6), 9)
+    titles = [i.title for i in ideas if ": registers " in i.title]
+    assert titles
+    assert re.search(r"registers \d+%.* instead of \d+%", titles[0])
+
+
+def test_uncoalesced_tensors_are_named_and_cost_time(take):
+    idea = IDEAS["tile_of_rows"]
+    along = analyse(take("x=float32[8, 64, 300]", "return x.softmax(1)").task)
+    across = analyse(
+        take("x=float32[8, 64, 300]", "return x.transpose(1, 2).contiguous().softmax(1)").task
+    )
+    assert "every access is coalesced" in idea.why(along, H200)
+    text = idea.why(across, H200)
+    assert "every access is coalesced" not in text
+    assert "uncoalesced" in text
+    variant = idea.variants(along, H200)[0]
+    assert idea.seconds(across, variant, H200) > 2 * (idea.seconds(along, variant, H200) - 2.5e-6)
+    assert "others do not" in idea.render(across, idea.variants(across, H200)[0], H200)
+
+
+def test_sizes_and_times():
+    assert [words.size(n) for n in (28, 262144, 4.2e6, 1.34e8)] == [
+        "28 bytes", "256 KB", "4.2 MB", "134 MB",
+    ]  # fmt: skip
+    assert [words.time(t) for t in (1e-9, 3.14e-5)] == ["under 0.1 µs", "31.4 µs"]
+    assert words.listed(["a", "b", "c"], "or") == "a, b or c"
