@@ -64,11 +64,13 @@ def _open(captured: Captured, device: Device, seed: int | None) -> Session:
         full = _reduced(captured, LARGEST)
         further = _reduced(captured, FURTHER)
         if full is not captured:
-            notes.append(f"checked at a leading size of {full.leading} (of {captured.leading})")
+            notes.append(
+                f"checked with a first dimension of {full.leading} instead of {captured.leading}"
+            )
         elif _largest(captured.task) > LARGEST:
             notes.append("checked at full size: the leading dimension cannot be reduced")
         if further is not full:
-            notes.append(f"all draws but one at a leading size of {further.leading}")
+            notes.append(f"all draws but one with a first dimension of {further.leading}")
     few = isolated and _largest(further.task) > FURTHER
     if few:
         notes.append(f"only on {', '.join(FEW)} inputs: the module is large for this device")

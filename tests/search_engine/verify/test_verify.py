@@ -359,8 +359,8 @@ def test_large_modules_are_checked_at_a_smaller_leading_size_and_it_is_said(capt
     device = FakeDevice()
     found = verify(captured, kernel(norm), device)
     assert found.accepted, found.reason
-    assert found.notes[0] == "checked at a leading size of 40 (of 80)"
-    assert found.notes[1] == "all draws but one at a leading size of 10"
+    assert found.notes[0] == "checked with a first dimension of 40 instead of 80"
+    assert found.notes[1] == "all draws but one with a first dimension of 10"
     rows = [shapes["x"][0] for _, _, shapes in device.runs]
     assert set(rows[:-1]) == {10}
     assert rows[-1] == 40
