@@ -56,9 +56,7 @@ class Verdict:
     device: str  # "NVIDIA H200", "cpu (SIMT)"
     findings: tuple[Finding, ...] = ()
     accuracy: tuple[Accuracy, ...] = ()
-    notes: tuple[
-        str, ...
-    ] = ()  # "runs differ bit for bit", "checked with a first dimension of 4 …"
+    notes: tuple[str, ...] = ()  # "checked with a first dimension of 4 instead of 128"
     seconds: float = 0.0  # what the verification took
 
     @property
