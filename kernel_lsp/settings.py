@@ -59,7 +59,7 @@ class ServerSettings:
 
 
 # The least value that makes sense; counts are whole numbers.
-_LEAST: dict[str, float] = {
+LEAST: dict[str, float] = {
     "rounds": 1, "ideas": 1, "branches": 1, "seeds": 1, "minutes": 0.05,
     "stop_at_limit": 0.01, "import_timeout": 0.1, "kernel_timeout": 0.1,
 }  # fmt: skip
@@ -131,7 +131,7 @@ def _read(
 def _value(attribute: Attribute[Any], item: object) -> tuple[Any, str]:
     """The value as the attribute wants it, and what was expected where it is not that."""
     default = attribute.default
-    least = _LEAST.get(attribute.name)
+    least = LEAST.get(attribute.name)
     if isinstance(default, bool):
         return item, "" if isinstance(item, bool) else "true or false"
     if isinstance(default, str):
@@ -178,7 +178,7 @@ def _schema(kind: Any, prefix: str) -> dict[str, dict[str, Any]]:
             entry |= {"type": "array", "items": {"type": "string"}, "default": list(default)}
         else:
             entry |= {"type": names[type(default)], "default": default}
-        if attribute.name in _LEAST:
-            entry["minimum"] = _LEAST[attribute.name]
+        if attribute.name in LEAST:
+            entry["minimum"] = LEAST[attribute.name]
         found[f"{SECTION}.{prefix}{camel(attribute.name)}"] = entry
     return found

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from pathlib import Path
 
+from kernel_lsp.diff import unified
 from search_engine.deliver import edit, files
 from search_engine.deliver.delivery import Delivery
 from search_engine.errors import DeliveryError, KernelLspError
@@ -39,15 +39,8 @@ def delivery_diff(run: Run) -> str:
     path = Path(run.path)
     _, before = _read(path)
     after = edit.apply(before, edit.insert(before, delivery))
-    parts = list(
-        difflib.unified_diff(
-            before.splitlines(keepends=True), after.splitlines(keepends=True),
-            f"a/{path.name}", f"b/{path.name}",
-        )
-    )  # fmt: skip
-    for name, text in delivery.files.items():
-        parts += difflib.unified_diff([], text.splitlines(keepends=True), "/dev/null", f"b/{name}")
-    return "".join(parts)
+    new = {name: ("", text) for name, text in delivery.files.items()}
+    return unified({path.name: (before, after), **new})
 
 
 def _delivered(path: Path, delivery: Delivery) -> list[Path]:

@@ -6,6 +6,7 @@ import argparse
 
 import attrs
 
+from kernel_lsp.settings import LEAST
 from search_engine.errors import KernelLspError
 from search_engine.settings import SearchSettings
 
@@ -34,7 +35,8 @@ def settings_from(options: argparse.Namespace) -> SearchSettings:
         for attribute in attrs.fields(SearchSettings)
         if (value := getattr(options, attribute.name, None)) is not None
     }
-    for name in ("rounds", "ideas", "branches", "seeds", "minutes"):
-        if name in given and given[name] <= 0:
-            raise KernelLspError(f"--{name} must be above zero, not {given[name]}.")
+    for name, least in LEAST.items():
+        if name in given and given[name] < least:
+            option = "--" + name.replace("_", "-")
+            raise KernelLspError(f"{option} must be at least {least}, not {given[name]}.")
     return SearchSettings(**given)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import difflib
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 from lsprotocol import types as lsp
 
 from kernel_lsp import offers
+from kernel_lsp.diff import unified
 from kernel_lsp.features import decide
 from kernel_lsp.features.actions import inputs_edit, workspace_edit
 from kernel_lsp.features.target import Target, find_target
@@ -171,18 +171,6 @@ async def show_diff(session: Session, arguments: Sequence[Any]) -> dict[str, Any
         "created": [path.as_uri() for path in created],
         "diff": diff.as_uri(),
     }
-
-
-def unified(changes: Mapping[str, tuple[str, str]]) -> str:
-    """A unified diff of several files by name: text before (empty: new) and after."""
-    parts: list[str] = []
-    for name, (before, after) in changes.items():
-        source = f"a/{name}" if before else "/dev/null"
-        for line in difflib.unified_diff(
-            before.splitlines(keepends=True), after.splitlines(keepends=True), source, f"b/{name}"
-        ):
-            parts.append(line if line.endswith("\n") else f"{line}\n\\ No newline at end of file\n")
-    return "".join(parts)
 
 
 async def _scratch(session: Session, run_id: str, name: str, text: str) -> Path:

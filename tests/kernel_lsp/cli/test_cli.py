@@ -247,3 +247,18 @@ def test_the_outcome_is_said_once(
     )
     main(["optimize", str(net), "--interpreter", stub])
     assert capsys.readouterr().out.count("Nothing faster found.") == 1
+
+
+def test_a_diff_says_where_a_line_has_no_end(finished: str, net: Path) -> None:
+    from kernel_lsp.cli.decide import delivery_diff
+
+    net.write_text(net.read_text().rstrip("\n"))
+    with Store() as store:
+        assert "\\ No newline at end of file\n" in delivery_diff(store.run(finished))
+
+
+def test_a_negative_timeout_is_refused(
+    data: Path, net: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["optimize", str(net), "--kernel-timeout", "-1"]) == 2
+    assert "--kernel-timeout must be at least 0.1" in capsys.readouterr().err
