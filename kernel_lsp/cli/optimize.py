@@ -104,11 +104,12 @@ def _watch(store: Store, engine: Engine, run_id: str, *, quiet: bool) -> Run:
         bar = progress.add_task("starting", total=None)
         while True:
             try:
+                # The run first: once it has ended, its last event is there to be read.
+                found = store.run(run_id)
                 for event in store.events(run_id, seen):
                     seen = event.id
                     if not quiet:
-                        progress.print(f"{event.message}", markup=False)
-                found = store.run(run_id)
+                        progress.print(event.message, markup=False)
                 if not found.active:
                     return found
                 if not found.alive and (reason := engine.failure(run_id)) is not None:

@@ -35,6 +35,8 @@ from search_engine.verdict import Baseline, BuildInfo, Estimate, Measurement, Ve
 
 LEASE_SECONDS = 15.0  # a search beats every few seconds; after this it counts as dead
 
+_ADD_EVENT = "INSERT INTO events (run_id, time, kind, message) VALUES (?, ?, ?, ?)"
+
 
 def _optional(text: str | None, kind: type[Any]) -> Any:
     return None if text is None else serial.loads(text, kind)
@@ -290,16 +292,19 @@ class Store(Database):
     def finish(self, run_id: str, status: Status, message: str) -> None:
         """The end of a run, with one sentence for the user."""
         assert status in ENDED
-        self._update_run(run_id, status=status, message=message, lease_until=0.0)
-        self.add_event(run_id, "end", message)
+        now = time.time()
+        with self._transaction() as db:  # together: who sees the end finds its event
+            db.execute(
+                "UPDATE runs SET status = ?, message = ?, lease_until = 0, updated = ? "
+                "WHERE id = ?",
+                (status, message, now, run_id),
+            )
+            db.execute(_ADD_EVENT, (run_id, now, "end", message))
 
     def add_event(self, run_id: str, kind: str, message: str) -> None:
         """One line of the log."""
         with self._transaction() as db:
-            db.execute(
-                "INSERT INTO events (run_id, time, kind, message) VALUES (?, ?, ?, ?)",
-                (run_id, time.time(), kind, message),
-            )
+            db.execute(_ADD_EVENT, (run_id, time.time(), kind, message))
 
     # --- what people do ---------------------------------------------------------------
 
