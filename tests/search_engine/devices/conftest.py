@@ -10,6 +10,8 @@ import torch
 from search_engine.contract.parse import parse
 from search_engine.devices._base import Device, Execution, Program, Rejected
 from search_engine.devices.cpu.device import CpuDevice
+from search_engine.devices.cuda.compiler import Compiler
+from search_engine.errors import SetupError
 from search_engine.hardware import H200
 from search_engine.task import Task, TensorSpec
 
@@ -65,3 +67,15 @@ def check_run(compile_one):
         return device.execute(program, task, inputs, checked=checked)
 
     return check_run
+
+
+@pytest.fixture(scope="module")
+def compiler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Compiler]:
+    """NVRTC in its confined processes, with a cubin cache of its own."""
+    try:
+        made = Compiler(helpers=2, cache=tmp_path_factory.mktemp("cubins"))
+        made.banner()
+    except SetupError as missing:
+        pytest.skip(str(missing))
+    yield made
+    made.close()

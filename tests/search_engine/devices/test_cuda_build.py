@@ -13,9 +13,8 @@ from search_engine.contract.kernel import Number, Pointer, ResolvedLaunch
 from search_engine.contract.parse import parse
 from search_engine.devices._base import Rejected
 from search_engine.devices.cuda.build import Built, build
-from search_engine.devices.cuda.compiler import Compiled, Compiler
+from search_engine.devices.cuda.compiler import Compiled
 from search_engine.devices.cuda.signature import parameters_of
-from search_engine.errors import SetupError
 from search_engine.hardware import H200
 from search_engine.task import Task, TensorSpec
 
@@ -31,17 +30,6 @@ def make_task() -> Task:
         mode="eval", policy="match", target="h200", flops=0, min_bytes=16384,
         longest_reduction=1, limit_seconds=1e-9, limit_reason="DRAM", graph=None,
     )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def compiler(tmp_path_factory):
-    try:
-        made = Compiler(helpers=2, cache=tmp_path_factory.mktemp("cubins"))
-        made.banner()
-    except SetupError as missing:
-        pytest.skip(str(missing))
-    yield made
-    made.close()
 
 
 def build_one(compiler, source):

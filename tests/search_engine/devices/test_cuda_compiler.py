@@ -14,7 +14,6 @@ pytest.importorskip("cuda.bindings.nvrtc")
 
 from search_engine.devices.cuda import confine, headers
 from search_engine.devices.cuda.compiler import Compiled, Compiler, Failed, Helper, screen_includes
-from search_engine.errors import SetupError
 
 ARCH = "sm_90a"
 GOOD = """\
@@ -27,17 +26,6 @@ extern "C" __global__ void scale(float* __restrict__ x, int n, double a, bool fl
 }
 extern "C" __global__ void nothing() {}
 """
-
-
-@pytest.fixture(scope="module")
-def compiler(tmp_path_factory):
-    try:
-        made = Compiler(helpers=2, cache=tmp_path_factory.mktemp("cubins"))
-        made.banner()
-    except SetupError as missing:
-        pytest.skip(str(missing))
-    yield made
-    made.close()
 
 
 def compile_one(compiler, source):
