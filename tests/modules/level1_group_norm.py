@@ -1,0 +1,28 @@
+"""GroupNorm with learned scale and shift."""
+
+import os
+
+import torch
+from torch import nn
+
+# What fills a GPU, or little enough for the test suite.
+batch_size, channels, height, width = (
+    (32, 64, 256, 256) if os.environ.get("MODULE_SIZES") == "real" else (2, 12, 9, 12)
+)
+
+
+class Model(nn.Module):
+    def __init__(self, channels: int, groups: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(groups, channels)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm(x)
+
+
+def get_inputs():
+    return [torch.randn(batch_size, channels, height, width)]
+
+
+def get_init_inputs():
+    return [channels, channels // 4]

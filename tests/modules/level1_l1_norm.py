@@ -1,0 +1,22 @@
+"""Rows divided by the mean of their magnitudes."""
+
+import os
+
+import torch
+from torch import nn
+
+# What fills a GPU, or little enough for the test suite.
+batch_size, features = (4096, 32768) if os.environ.get("MODULE_SIZES") == "real" else (7, 300)
+
+
+class Model(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x / torch.mean(torch.abs(x), dim=1, keepdim=True)
+
+
+def get_inputs():
+    return [torch.randn(batch_size, features)]
+
+
+def get_init_inputs():
+    return []

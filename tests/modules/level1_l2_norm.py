@@ -1,0 +1,23 @@
+"""Rows scaled to length one."""
+
+import os
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+# What fills a GPU, or little enough for the test suite.
+batch_size, features = (4096, 32768) if os.environ.get("MODULE_SIZES") == "real" else (7, 300)
+
+
+class Model(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.normalize(x, p=2.0, dim=1)
+
+
+def get_inputs():
+    return [torch.randn(batch_size, features)]
+
+
+def get_init_inputs():
+    return []

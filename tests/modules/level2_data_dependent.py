@@ -1,0 +1,24 @@
+"""Control flow that depends on the data."""
+
+import os
+
+import torch
+from torch import nn
+
+# What fills a GPU, or little enough for the test suite.
+batch_size, features = (4096, 32768) if os.environ.get("MODULE_SIZES") == "real" else (7, 300)
+
+
+class Model(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.sum() > 0:
+            return torch.relu(x)
+        return torch.tanh(x)
+
+
+def get_inputs():
+    return [torch.randn(batch_size, features)]
+
+
+def get_init_inputs():
+    return []
