@@ -92,6 +92,7 @@ class Task:
     graph: Graph | None
     graph_reason: str | None = None
     notes: tuple[str, ...] = ()  # what the user should know: reduced sizes, dropped draws
+    further: tuple[Task, ...] = ()  # the same module at its other shapes, for one kernel each
 
     _by_name: dict[str, TensorSpec] = field(init=False, repr=False, eq=False, factory=dict)
 
@@ -106,6 +107,12 @@ class Task:
     def inputs(self) -> tuple[TensorSpec, ...]:
         """``forward``'s tensor inputs."""
         return tuple(t for t in self.tensors if t.role == "input")
+
+    @property
+    def shape_text(self) -> str:
+        """What it is run on, for people: ``x float32[16, 512], scale 0.5``."""
+        tensors = [f"{t.name} {t.dtype}{list(t.shape)}" for t in self.inputs]
+        return ", ".join([*tensors, *(f"{name} {value}" for name, value in self.scalars.items())])
 
     @property
     def outputs(self) -> tuple[TensorSpec, ...]:

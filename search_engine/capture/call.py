@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
 from attrs import field, frozen
-
-from search_engine.errors import CaptureError
 
 
 @frozen
@@ -44,33 +42,6 @@ def map_tensors(
         else:
             bound.arguments[name] = _rebuild(name, value, change)
     return Call(bound.args, bound.kwargs)
-
-
-def output_leaves(result: Any) -> dict[str, torch.Tensor]:
-    """A forward's result by contract name: ``out``, ``out.0``, ``out.<key>``.
-
-    Raises CaptureError where it is neither a tensor nor a tuple, list or dict of tensors.
-    """
-    if isinstance(result, torch.Tensor):
-        return {"out": result}
-    items: Mapping[Any, Any]
-    if type(result) in (tuple, list):
-        items = dict(enumerate(result))
-    elif type(result) is dict:
-        items = result
-    else:
-        raise CaptureError(
-            f"forward returns {type(result).__name__}: a tensor, or a tuple, list or dict of "
-            "tensors is needed."
-        )
-    for key, value in items.items():
-        if not isinstance(value, torch.Tensor):
-            raise CaptureError(
-                f"forward returns {type(value).__name__} at [{key!r}]: every item must be a tensor."
-            )
-    if not items:
-        raise CaptureError("forward returns nothing: it must return at least one tensor.")
-    return {f"out.{key}": value for key, value in items.items()}
 
 
 def _by_parameter(forward: Callable[..., Any], call: Call) -> Iterator[tuple[str, Any]]:

@@ -10,7 +10,7 @@ import attrs
 import torch
 
 from search_engine.capture import values
-from search_engine.capture.call import Call, leaves, map_tensors, output_leaves
+from search_engine.capture.call import Call, leaves, map_tensors
 from search_engine.capture.captured import Captured, change_module, dense_stride, state_of
 from search_engine.capture.choose import choose
 from search_engine.capture.export import Names, Unsupported, export
@@ -18,6 +18,8 @@ from search_engine.capture.inputs import Source, source_of
 from search_engine.capture.limit import Work, limit
 from search_engine.capture.loader import load, locate, quiet
 from search_engine.capture.observe import Observer, RandomState, attributes
+from search_engine.capture.outputs import has_numbers, shared, taken_apart
+from search_engine.capture.parts import check_arguments, check_parts
 from search_engine.capture.probe import probe
 from search_engine.capture.where import failed
 from search_engine.errors import CaptureError
@@ -35,14 +37,16 @@ def capture(
     *,
     device: str = "cpu",
     imported: ModuleType | None = None,
+    further: bool = True,
 ) -> Captured:
     """Import the buffer, build the module on ``device``, run it once and describe the task.
 
     ``facts`` is the GPU of the limit; ``imported`` is the buffer as ``load`` imported it,
-    where the caller did that already. Raises CaptureError, one sentence that names the
-    user's line where there is one: the file does not import, nothing gives inputs, shapes
-    do not fit, forward changes its inputs or buffers, returns views of them or draws
-    random numbers.
+    where the caller did that already. Where the file gives several shapes, the first is the
+    task's; the others are its ``further``, unless that is False. Raises CaptureError, one
+    sentence that names the user's line where there is one: the file does not import,
+    nothing gives inputs, shapes do not fit, forward changes its inputs or buffers, returns
+    views of them or draws random numbers.
     """
     path = str(Path(request.path).absolute())
     if imported is None:
@@ -50,23 +54,50 @@ def capture(
     cls = choose(imported, request.text, path, request.qualname)
     with quiet():
         source = source_of(imported, request.text, path, cls)
-        module = source.construct()
+        module = source.construct(device)
+        check_parts(module)
         module.train(request.mode == "train")
         change_module(module, lambda tensor: tensor.to(device))
-        call = _sample(source, module, device)
-        observer, result = _observe(module, call, device, path, source)
-        outputs = output_leaves(result)
-        _check_views(observer, outputs)
-        specs = _specs(module, call, outputs)
-        graph, reason = _graph(module, call, tuple(outputs), path)
-        work = observer.work(outputs.values())
-        del result, outputs
-    task = _task(request, path, cls.__qualname__, source, module, call, specs, work, facts)
+        captured = _at(source, module, request, path, facts, device)
+        if further:
+            others = [_at(s, module, request, path, facts, device) for s in source.further]
+            captured.further = tuple(others)
+            tasks = tuple(other.task for other in others)
+            captured.task = attrs.evolve(captured.task, further=tasks)
+    return captured
+
+
+def _at(
+    source: Source,
+    module: torch.nn.Module,
+    request: CaptureRequest,
+    path: str,
+    facts: DeviceFacts,
+    device: str,
+) -> Captured:
+    """The module at the shapes of one source."""
+    call = _sample(source, module, device)
+    check_arguments(module, call)
+    observer, result = _observe(module, call, device, path, source)
+    outputs, structure = taken_apart(result)
+    if observer.reads_numbers and has_numbers(structure):
+        raise CaptureError(
+            "forward returns a Python number that it reads from a tensor (.item()): return the "
+            "tensor, a kernel has no other way to give it."
+        )
+    twice = shared(outputs)
+    outputs = {name: tensor for name, tensor in outputs.items() if name not in twice}
+    _check_views(observer, outputs)
+    specs = _specs(module, call, outputs)
+    graph, reason = _graph(module, call, tuple(outputs), path)
+    work = observer.work(outputs.values())
+    del result, outputs
+    kind = type(module).__qualname__
+    task = _task(request, path, kind, source, module, call, specs, work, facts)
     task = attrs.evolve(task, graph=graph, graph_reason=reason)
     inputs, template = _template(module, call, source)
-    captured = Captured(task, module, device, source, inputs, template)
-    with quiet():
-        probe(captured, dynamic=observer.dynamic_op)
+    captured = Captured(task, module, device, source, inputs, template, structure, twice)
+    probe(captured, dynamic=observer.dynamic_op)
     return captured
 
 
@@ -86,7 +117,7 @@ def _sample(source: Source, module: torch.nn.Module, device: str) -> Call:
 
 
 def _giver(source: Source) -> str:
-    return "get_inputs()" if source.kind == "get_inputs" else "the comment above the class"
+    return "get_inputs()" if source.kind == "get_inputs" else source.place
 
 
 def _observe(

@@ -10,9 +10,11 @@ import attrs
 import torch
 
 from search_engine.capture import values
-from search_engine.capture.call import Call, leaves, map_tensors, output_leaves
+from search_engine.capture.call import Call, leaves, map_tensors
 from search_engine.capture.inputs import Source
+from search_engine.capture.outputs import Tree, renamed, taken_apart
 from search_engine.capture.values import Domain, Leaf
+from search_engine.errors import CaptureError
 from search_engine.task import Role, Task
 
 _SEED_STEP = 1_000_003  # keeps the streams of a draw's tensors apart
@@ -62,11 +64,19 @@ class Captured:
         source: Source,
         inputs: Mapping[str, Leaf],
         template: Call,
+        structure: Tree | None = None,
+        shared: Mapping[str, str] | None = None,
     ) -> None:
+        """``structure`` is what forward returns, ``shared`` the names of tensors in it that are
+        others of it (``outputs.taken_apart`` and ``outputs.shared``).
+        """
         self.task = task
         self.module = module
         self.device = device
         self.notes: list[str] = []
+        self.further: tuple[Captured, ...] = ()  # at the other shapes; they share the module
+        self._structure = structure
+        self._shared = dict(shared or {})
         self._source = source
         self._leaves = dict(inputs)
         self._template = template  # the user's call with tensors on the meta device
@@ -82,7 +92,21 @@ class Captured:
     def run(self, call: Call, module: torch.nn.Module | None = None) -> dict[str, torch.Tensor]:
         """Eager outputs by contract name, of ``module`` in place of the own one if given."""
         with torch.no_grad():
-            return output_leaves((module or self.module)(*call.args, **call.kwargs))
+            found, structure = taken_apart((module or self.module)(*call.args, **call.kwargs))
+        if self._structure is None:
+            self._structure = structure
+        if structure != self._structure:
+            raise CaptureError(
+                f"{type(self.module).__qualname__}.forward returns other Python values, or another "
+                "structure, for other inputs of the same shapes: return tensors alone."
+            )
+        return {t.name: found[t.name] for t in self.task.outputs}
+
+    @property
+    def result(self) -> Tree:
+        """What forward returns, with the task's outputs in its slots."""
+        assert self._structure is not None
+        return renamed(self._structure, self._shared)
 
     def tensors(self, call: Call) -> dict[str, torch.Tensor]:
         """What a kernel may read, by contract name: inputs, parameters, buffers, constants."""
@@ -168,7 +192,7 @@ class Captured:
         try:
             return copy.deepcopy(self.module)
         except Exception:  # noqa: BLE001 (modules hold what cannot be copied: build it again)
-            module = self._source.construct().train(self.module.training)
+            module = self._source.construct(self.device).train(self.module.training)
             change_module(module, lambda tensor: tensor.to(self.device))
             mine = state_of(self.module)
             with torch.no_grad():
@@ -179,14 +203,27 @@ class Captured:
     def to(self, device: str) -> Captured:
         """A deep copy on that torch device."""
         module = change_module(self.copied_module(), lambda tensor: tensor.to(device))
-        other = Captured(self.task, module, device, self._source, self._leaves, self._template)
-        other.notes = list(self.notes)
+        other = self._like(self.task, module, device, self._leaves, self._template)
+        other._structure = self._structure
         other._sliced = dict(self._sliced)
+        if self._originals is not None:
+            other._originals = {k: v.to(device) for k, v in self._originals.items()}
+        return other
+
+    def _like(
+        self,
+        task: Task,
+        module: torch.nn.Module,
+        device: str,
+        inputs: Mapping[str, Leaf],
+        template: Call,
+    ) -> Captured:
+        """Another one that takes the same values."""
+        other = Captured(task, module, device, self._source, inputs, template, None, self._shared)
+        other.notes = list(self.notes)
         other.own_integers = self.own_integers
         other.keep_state = self.keep_state
         other.accepts = self.accepts
-        if self._originals is not None:
-            other._originals = {k: v.to(device) for k, v in self._originals.items()}
         return other
 
     # --- a smaller leading dimension ---------------------------------------------------
@@ -232,13 +269,9 @@ class Captured:
             self._template,
             lambda name, _: values.empty_like(smaller[name], "meta"),
         )
-        other = Captured(self.task, self.module, self.device, self._source, smaller, template)
-        other.notes = list(self.notes)
+        other = self._like(self.task, self.module, self.device, smaller, template)
         other._sliced = self._sliced | dict.fromkeys(names, size)
         other._originals = self._remember()
-        other.own_integers = self.own_integers
-        other.keep_state = self.keep_state
-        other.accepts = self.accepts
         try:
             outputs = other.run(other.draw(0))
         except Exception:  # noqa: BLE001 (whatever a forward raises on sizes it was not made for)

@@ -11,7 +11,9 @@ It stands above the class, one description per verified shape::
 - A tensor is ``dtype[sizes]``. ``in low..high`` behind it bounds its values, both ends
   included: ``idx=int64[32] in 0..999``, ``p=float32[8] in 0..1``. Integers without
   bounds are drawn from 0..9.
-- Everything else is a Python literal: ``scale=0.5``, ``causal=True``, ``mask=None``.
+- Everything else is a Python literal: ``scale=0.5``, ``causal=True``, ``mask=None``; or a
+  list, tuple or dict of tensors and literals: ``xs=[float32[8], float32[8]]``.
+- ``.half()``, ``.bfloat16()``, ``.double()`` or ``.to(torch.float16)`` may follow the call.
 - A description goes on in the next comment line while a bracket is open or after a comma.
 - ``?`` marks what the skeleton could not know; capture asks for it by line.
 """
@@ -51,7 +53,9 @@ class TensorInput:
     high: float | None = None
 
 
-Value: TypeAlias = "TensorInput | int | float | bool | str | tuple[Any, ...] | None"
+Value: TypeAlias = (
+    "TensorInput | int | float | bool | str | tuple[Any, ...] | list[Any] | dict[Any, Any] | None"
+)
 
 
 @frozen
@@ -173,6 +177,8 @@ def _value(line: int, name: str, value: str) -> Value:
     tensor = _TENSOR.match(value)
     if tensor:
         return _tensor(line, name, value, tensor)
+    if value[:1] in ("[", "(", "{") and re.search(r"[A-Za-z_]\w*\s*\[", _without_strings(value)):
+        return _container(line, name, value)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes are the user's to see in their file
@@ -182,6 +188,22 @@ def _value(line: int, name: str, value: str) -> Value:
             f"Line {line}: `{name}={value}` is neither a tensor like float32[8, 64] nor a literal."
         ) from None
     return literal
+
+
+def _container(line: int, name: str, value: str) -> Value:
+    """A list, tuple or dict with tensors in it."""
+    closing = {"[": "]", "(": ")", "{": "}"}[value[0]]
+    inner = value[1:-1]
+    items = _split(inner, line)
+    if not value.endswith(closing):
+        raise CaptureError(f"Line {line}: `{name}={value}` is not closed by `{closing}`.")
+    if value[0] == "{":
+        pairs = [item.partition(":") for item in items]
+        return {_value(line, name, k.strip()): _value(line, name, v.strip()) for k, _, v in pairs}
+    found = [_value(line, f"{name}.{index}", item) for index, item in enumerate(items)]
+    if value[0] == "[" or (len(found) == 1 and not inner.rstrip().endswith(",")):
+        return found if value[0] == "[" else found[0]
+    return tuple(found)
 
 
 def _tensor(line: int, name: str, value: str, match: re.Match[str]) -> TensorInput:

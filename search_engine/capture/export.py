@@ -7,11 +7,12 @@ decompositions. What is the identity in a forward pass (dropout in eval, detach)
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import operator
 import re
 import warnings
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,9 @@ import torch
 from attrs import frozen
 from torch.export.graph_signature import InputKind
 
-from search_engine.capture.call import Call
+from search_engine.capture.call import Call, leaves, map_tensors
 from search_engine.capture.multi_output import single
+from search_engine.capture.outputs import output_leaves
 from search_engine.capture.where import message, place
 from search_engine.graph import Argument, Graph, Node, Ref
 from search_engine.task import ITEM_BYTES
@@ -61,9 +63,9 @@ def export(module: torch.nn.Module, call: Call, names: Names, path: str) -> Grap
     disabled = logging.root.manager.disable
     logging.disable(logging.CRITICAL)  # export prints graphs and hints about every failure
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), warnings.catch_warnings(), _flat(module, call, names) as tensors:
             warnings.simplefilter("ignore")
-            program = torch.export.export(module, call.args, call.kwargs, strict=False)
+            program = torch.export.export(module, tensors, strict=False)
             functional = not any(_in_place(node) for node in program.graph.nodes)
             if not functional:
                 program = program.run_decompositions({})
@@ -74,6 +76,30 @@ def export(module: torch.nn.Module, call: Call, names: Names, path: str) -> Grap
     # Functionalisation leaves copies behind that no user wrote.
     skipped = _IDENTITIES if functional else _IDENTITIES | {"aten.clone.default"}
     return _Reader(program, names, skipped).graph()
+
+
+@contextlib.contextmanager
+def _flat(module: torch.nn.Module, call: Call, names: Names) -> Iterator[tuple[torch.Tensor, ...]]:
+    """Within it ``module`` takes the call's tensors and returns a tuple of the named outputs.
+
+    Export knows few containers, and specialises on everything else anyway.
+    """
+    forward = module.forward
+
+    def flat(*tensors: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        given = dict(zip(names.inputs, tensors, strict=True))
+        unpacked = map_tensors(forward, call, lambda name, _: given[name])
+        found = output_leaves(forward(*unpacked.args, **unpacked.kwargs))
+        return tuple(found[name] for name in names.outputs)
+
+    before = vars(module).get("forward")
+    vars(module)["forward"] = flat
+    try:
+        yield tuple(v for _, v in leaves(forward, call) if isinstance(v, torch.Tensor))
+    finally:
+        del vars(module)["forward"]
+        if before is not None:
+            vars(module)["forward"] = before
 
 
 def _in_place(node: torch.fx.Node) -> bool:

@@ -52,6 +52,7 @@ class Observer(TorchDispatchMode):
         self.mutation: tuple[str, str] | None = None  # (tensor's name, operator)
         self.random_op: str | None = None  # the first that may draw random numbers
         self.dynamic_op: str | None = None  # the first whose result's shape depends on values
+        self.reads_numbers = False  # a tensor's value became a Python number
 
     def __torch_dispatch__(
         self,
@@ -67,6 +68,7 @@ class Observer(TorchDispatchMode):
             self.random_op = name
         if torch.Tag.dynamic_output_shape in func.tags and self.dynamic_op is None:
             self.dynamic_op = name
+        self.reads_numbers |= name == "aten._local_scalar_dense.default"
         self._note_mutation(func, args, given)
         if func.is_view:
             self._note_view(name, args, result)

@@ -22,9 +22,10 @@ from typing import Any
 
 import torch
 
-from search_engine.capture.call import map_tensors, output_leaves
+from search_engine.capture.call import map_tensors
 from search_engine.capture.captured import Captured, state_of
 from search_engine.capture.loader import load
+from search_engine.capture.outputs import output_leaves
 from search_engine.contract.parse import parse
 from search_engine.deliver import edit, files
 from search_engine.deliver.delivery import Delivery

@@ -96,10 +96,20 @@ CASES = {
         f"{FORWARD}return x[x > 0.5] * 2\n" + inputs(),
         "The shape of the output depends on the data (aten.index.Tensor)",
     ),
-    "no tensor comes out": (f"{FORWARD}return 3\n" + inputs(), "forward returns int"),
-    "an item is no tensor": (
-        f"{FORWARD}return x * 2, None\n" + inputs(),
-        "returns NoneType at [1]",
+    "no tensor comes out": (f"{FORWARD}return 3\n" + inputs(), "forward returns no tensor (int)"),
+    "an item is an object": (
+        f"{FORWARD}return x * 2, object()\n" + inputs(),
+        "returns object at out.1",
+    ),
+    "a number from a tensor": (
+        f"{FORWARD}return x * 2, float(x.sum())\n" + inputs(),
+        "(.item()): return the tensor",
+    ),
+    "a number that differs": (
+        "import itertools\nN = itertools.count()\n"
+        + f"{FORWARD}return x * 2, next(N)\n"
+        + inputs(),
+        "returns other Python values",
     ),
     "complex": (f"{FORWARD}return torch.fft.fft(x)\n" + inputs(), "'out' is complex64"),
     "one name twice": (
