@@ -15,9 +15,11 @@ ACCEPT = "kernelLsp.accept"
 REJECT = "kernelLsp.reject"
 REVERT = "kernelLsp.revert"
 INSERT_INPUTS = "kernelLsp.insertInputs"
+LIST_RUNS = "kernelLsp.listRuns"
 
 COMMANDS = (
     OPTIMIZE, STOP, SHOW_RUN, SHOW_KERNEL, SHOW_DIFF, ACCEPT, REJECT, REVERT, INSERT_INPUTS,
+    LIST_RUNS,
 )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from kernel_lsp.features import decide
 from kernel_lsp.features.actions import inputs_edit, workspace_edit
 from kernel_lsp.features.target import Target, find_target
 from kernel_lsp.inputs import inputs_known
-from kernel_lsp.presentation import run_markdown
+from kernel_lsp.presentation import result_phrase, run_markdown
 from kernel_lsp.session import Session
 from search_engine.deliver import edit as lines
 from search_engine.errors import (
@@ -27,11 +27,14 @@ from search_engine.errors import (
     SetupError,
     StoreError,
 )
+from search_engine.store.records import Run
+from search_engine.store.store import Store
 from search_engine.task import CaptureRequest
 
 logger = logging.getLogger(__name__)
 
 _READY_SECONDS = 5.0
+_LISTED = 100  # runs in the answer of listRuns
 
 
 async def execute(session: Session, command: str, arguments: Sequence[Any]) -> Any:
@@ -173,6 +176,29 @@ async def show_diff(session: Session, arguments: Sequence[Any]) -> dict[str, Any
     }
 
 
+async def list_runs(session: Session, arguments: Sequence[Any]) -> dict[str, Any]:
+    """The newest searches of all files, newest first; without a store there are none."""
+
+    def read(store: Store) -> list[Run]:
+        return [store.run(run_id) for run_id in store.run_ids()[:_LISTED]]
+
+    runs = await session.storage.call(read) if session.storage.exists() else []
+    return {
+        "runs": [
+            {
+                "run": run.id,
+                "uri": Path(run.path).as_uri(),
+                "qualname": run.qualname,
+                "status": run.status,
+                "decision": run.decision,
+                "result": result_phrase(run),
+                "created": run.created,
+            }
+            for run in runs
+        ]
+    }
+
+
 async def _scratch(session: Session, run_id: str, name: str, text: str) -> Path:
     """A file in the data folder to look at; the user's project stays as it is."""
     path = session.storage.path.parent / "shown" / run_id / name
@@ -213,5 +239,6 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         offers.REJECT: decide.reject,
         offers.REVERT: decide.revert,
         offers.INSERT_INPUTS: insert_inputs,
+        offers.LIST_RUNS: list_runs,
     }
 )

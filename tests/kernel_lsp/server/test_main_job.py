@@ -7,7 +7,7 @@ import sys
 
 from lsprotocol import types as lsp
 
-from kernel_lsp.offers import STOP
+from kernel_lsp.offers import LIST_RUNS, STOP
 from search_engine.store.store import Store
 
 
@@ -178,3 +178,21 @@ async def test_a_changed_class_is_stale(start, net, interpreter):
     assert await editor.hints() == []
     await editor.click("Revert")
     assert editor.text == stale
+
+
+async def test_the_list_of_searches(start, net, interpreter, data):
+    editor = await start(interpreter("offer"))
+    await editor.open(net)
+    order = lsp.ExecuteCommandParams(command=LIST_RUNS)
+    assert await editor.client.workspace_execute_command_async(order) == {"runs": []}
+    assert not (data / "kernel-lsp.db").exists(), "looking must not make a store"
+
+    started = await editor.click("Optimize with CUDA kernel")
+    await editor.until_lens("Accept")
+    (run,) = (await editor.client.workspace_execute_command_async(order))["runs"]
+    assert {key: run[key] for key in ("run", "uri", "qualname", "status", "decision")} == {
+        "run": started["run"], "uri": net.as_uri(), "qualname": "Net", "status": "finished",
+        "decision": "pending",
+    }  # fmt: skip
+    assert run["result"] == "0.100 ms, ×1.31 over torch.compile, ×31.6 over eager"
+    assert run["created"] > 1.7e9
