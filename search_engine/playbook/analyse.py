@@ -10,14 +10,15 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from search_engine.graph import Argument, Graph, Node, Ref
+from search_engine.graph import Argument, Node, Ref
 from search_engine.playbook import operators, views
 from search_engine.playbook.canonical import canonical
-from search_engine.playbook.expression import Apply, Constant, Expression, Load
-from search_engine.playbook.index import ZERO, Affine, Index, SplitAxis, broadcast, regroup
+from search_engine.playbook.expression import Apply, Bound, Constant, Expression, Inside, Load
+from search_engine.playbook.index import ZERO, Index, SplitAxis, broadcast
 from search_engine.playbook.merge import merged
-from search_engine.playbook.program import Axis, Program, Store, Unsupported
-from search_engine.playbook.reductions import REDUCTIONS
+from search_engine.playbook.program import Program, Store, Unsupported
+from search_engine.playbook.registry import REDUCING
+from search_engine.playbook.space import DIFFERENT_ROWS, ONE, Piece, Space
 from search_engine.task import Task
 
 _MOST_SPLITS = 32
@@ -25,13 +26,33 @@ _MOST_SPLITS = 32
 
 def analyse(task: Task) -> Program:
     """The task's loop nest. Raises Unsupported with the operator's name."""
+    return nest(whole(task))
+
+
+def whole(task: Task) -> Piece:
+    """The task as one piece. Raises Unsupported where there is no graph to read."""
     if task.graph is None:
         raise Unsupported(
             task.graph_reason or "The playbook needs the exported graph, and there is none."
         )
     if any(tensor.numel == 0 for tensor in task.tensors):
         raise Unsupported("A tensor of the task has no elements: there is nothing to make faster.")
-    space = Space(task, task.graph)
+    outputs = []
+    for name, value in task.graph.outputs:
+        spec = task.tensor(name)
+        assert spec is not None, f"the task lacks its output {name}"
+        outputs.append((spec, value))
+    return Piece(
+        graph=task.graph,
+        nodes={node.name: node for node in task.graph.nodes},
+        tensors={tensor.name: tensor for tensor in task.tensors if tensor.role != "output"},
+        outputs=tuple(outputs),
+    )
+
+
+def nest(piece: Piece) -> Program:
+    """The piece as one loop nest. Raises Unsupported with the operator's name."""
+    space = Space(piece)
     for _ in range(_MOST_SPLITS):
         try:
             return merged(Reader(space).program())
@@ -44,96 +65,28 @@ def analyse(task: Task) -> Program:
     raise Unsupported("The graph reshapes its tensors in more ways than the playbook can follow.")
 
 
-# The axis of an output with a single element: every access walks it, by one.
-ONE = "one"
-
-
-class Space:
-    """The iteration space: axes of the largest output, then columns that are only reduced."""
-
-    def __init__(self, task: Task, graph: Graph) -> None:
-        self.task, self.graph = task, graph
-        largest = max(task.outputs, key=lambda tensor: tensor.numel)
-        self.shape = largest.shape
-        self.axes = [Axis(f"i{d}", size) for d, size in enumerate(self.shape) if size > 1]
-        if not self.axes:
-            self.axes = [Axis(ONE, 1)]
-        self.reduced: list[Axis] = []
-
-    @property
-    def sizes(self) -> dict[str, int]:
-        """Size of every axis by name."""
-        return {axis.name: axis.size for axis in (*self.axes, *self.reduced)}
-
-    def split(self, request: SplitAxis) -> None:
-        """Replace one axis by an outer and an inner one."""
-        for axes in (self.axes, self.reduced):
-            for position, axis in enumerate(axes):
-                if axis.name == request.axis:
-                    outer = Axis(f"{axis.name}o", axis.size // request.inner)
-                    inner = Axis(f"{axis.name}i", request.inner)
-                    axes[position : position + 1] = [outer, inner]
-
-    def flat(self, axes: Sequence[Axis]) -> Affine:
-        """The row-major index over the axes."""
-        stride, terms = 1, []
-        axes = [axis for axis in axes if axis.name != ONE]
-        for axis in reversed(axes):
-            terms.append((axis.name, stride))
-            stride *= axis.size
-        return Affine(tuple(reversed(terms)))
-
-    def index(self, axes: Sequence[Axis], shape: Sequence[int]) -> Index:
-        """The index into a tensor of that shape whose elements the axes enumerate."""
-        return regroup((self.flat(axes),), (math.prod(shape),), shape, self.sizes)
-
-    def columns(self, outer: Index, shape: Sequence[int]) -> Index:
-        """The index over reduced dimensions of that shape, for a result at index ``outer``.
-
-        Reduced dimensions run over the output's axes that the result does not use (then
-        the operand is the very value that the epilogue sees), else over new axes.
-        """
-        if math.prod(shape) == 1:  # nothing to run over, whatever else is reduced
-            return tuple(ZERO for _ in shape)
-        used = {axis for part in outer for axis, _ in part.terms}
-        free = [axis for axis in self.axes if axis.name not in used]
-        count = math.prod(shape)
-        if math.prod(axis.size for axis in free) == count:
-            return self.index(free, shape)
-        if any(axis.size > 1 for axis in free):
-            raise Unsupported(
-                "No playbook idea covers a reduction whose result is used along other dimensions "
-                "than the reduced ones."
-            )
-        if not self.reduced:
-            self.reduced = [Axis(f"r{d}", size) for d, size in enumerate(shape) if size > 1]
-        if math.prod(axis.size for axis in self.reduced) != count:
-            raise Unsupported(_DIFFERENT_ROWS)
-        return self.index(self.reduced, shape)
-
-
-_DIFFERENT_ROWS = "No playbook idea covers two reductions over different dimensions yet."
-
-
 class Reader:
-    """Reads one graph over one iteration space."""
+    """Reads a piece of a graph over one iteration space.
+
+    Operators of ``registry.REDUCING`` ask it for what they need: ``value`` and ``operand``
+    (values at an index), ``reduced`` or ``reduce_over`` (indices over columns), ``bounded``
+    (a value at an index that may lie outside).
+    """
 
     def __init__(self, space: Space) -> None:
-        self.space = space
-        self._memo: dict[tuple[str, Index], Expression] = {}
-        self._shapes = {node.name: node.shape for node in space.graph.nodes}
-        self._dtypes = {node.name: node.dtype for node in space.graph.nodes}
-        for tensor in space.task.tensors:
-            self._shapes.setdefault(tensor.name, tensor.shape)
-            self._dtypes.setdefault(tensor.name, tensor.dtype)
+        self.space, self.piece = space, space.piece
+        self._memo: dict[tuple[str, Index, tuple[Bound, ...]], Expression] = {}
+        self._values = {node.name: (node.shape, node.dtype) for node in self.piece.graph.nodes}
+        for name, tensor in self.piece.tensors.items():
+            self._values[name] = (tensor.shape, tensor.dtype)
+        self._at: list[Index] = []  # the index of every node that is being read, outermost first
+        self._bounds: tuple[Bound, ...] = ()  # that hold of all loads, inside ``bounded``
         self.column_axes: set[str] = set()
 
     def program(self) -> Program:
         """The loop nest before neighbouring axes are merged."""
         stores = []
-        for name, value in self.space.graph.outputs:
-            spec = self.space.task.tensor(name)
-            assert spec is not None, f"the task lacks its output {name}"
+        for spec, value in self.piece.outputs:
             index = self._output_index(spec.shape)
             strides: dict[str, int] = {}
             for part, stride in zip(index, spec.stride, strict=True):
@@ -142,7 +95,7 @@ class Reader:
             if self.space.axes[0].name == ONE:
                 strides[ONE] = 1
             expression = self.value(value, index)
-            stores.append(Store(name, spec.dtype, expression, tuple(strides.items())))
+            stores.append(Store(spec.name, spec.dtype, expression, tuple(strides.items())))
         sizes = self.space.sizes
         length = math.prod(sizes[axis] for axis in self.column_axes)
         values = canonical([store.value for store in stores], length)
@@ -176,19 +129,48 @@ class Reader:
 
     def shape(self, name: str) -> tuple[int, ...]:
         """The shape of a value of the graph."""
-        return self._shapes[name]
+        return self._values[name][0]
 
     def dtype(self, name: str) -> str:
         """The dtype of a value of the graph."""
-        return self._dtypes[name]
+        return self._values[name][1]
 
     def value(self, name: str, index: Index) -> Expression:
         """The value ``name`` at ``index``."""
-        key = (name, index)
+        key = (name, index, self._bounds)
         if key not in self._memo:
-            node = self.space.graph.node(name)
-            self._memo[key] = self._load(name, index) if node is None else self._node(node, index)
+            node = self.piece.nodes.get(name)
+            if node is None:
+                self._memo[key] = self._load(name, index)
+            else:
+                self._at.append(index)
+                self._memo[key] = self._node(node, index)
+                self._at.pop()
         return self._memo[key]
+
+    def bounded(self, name: str, index: Index, outside: float | int | bool = 0) -> Expression:
+        """The value ``name`` at an index that may lie outside of it; there it is ``outside``.
+
+        No load that the value needs touches memory where the index is outside.
+        """
+        sizes = self.space.sizes
+        found = [
+            Bound(tuple(sorted((a, f) for a, f in part.terms if f)), part.constant, size)
+            for part, size in zip(index, self.shape(name), strict=True)
+        ]
+        bounds = tuple(bound for bound in found if not bound.always(sizes))
+        if not bounds:
+            return self.value(name, index)
+        before = self._bounds
+        self._bounds = tuple(dict.fromkeys((*before, *bounds)))
+        try:
+            value = self.value(name, index)
+        finally:
+            self._bounds = before
+        if outside == 0 and not isinstance(outside, bool) and isinstance(value, Load):
+            return value
+        dtype = self.dtype(name)
+        return Apply("where", (Inside(bounds), value, Constant(outside, dtype)), dtype)
 
     def operand(self, argument: Argument, index: Index, dtype: str) -> Expression:
         """An operator's argument, broadcast to ``index``; literals take ``dtype``."""
@@ -201,17 +183,37 @@ class Reader:
     def reduce_over(self, name: str, dims: Sequence[int], index: Index) -> Index:
         """The index into ``name`` at all columns; ``index`` is over the kept dimensions."""
         shape = self.shape(name)
-        inner = iter(self.space.columns(index, [shape[d] for d in dims]))
+        inner = iter(self._claimed(self.space.columns(index, [shape[d] for d in dims])))
         outer = iter(index)
-        whole = tuple(next(inner) if d in dims else next(outer) for d in range(len(shape)))
-        columns = {a for d in dims for a, _ in whole[d].terms}
+        return tuple(next(inner) if d in dims else next(outer) for d in range(len(shape)))
+
+    def reduced(self, sizes: Sequence[int]) -> Index:
+        """One index per size, over axes that are summed: no output has them.
+
+        They are the node's own, or those of another reduction over as many elements. The
+        node's result is wanted once: raises Unsupported where an output repeats it along a
+        dimension, so that nothing as costly as a contraction is computed twice.
+        """
+        if math.prod(sizes) == 1:
+            return tuple(ZERO for _ in sizes)
+        here = self._at[-1] if self._at else ()
+        used = {axis for part in here for axis, _ in part.terms}
+        if any(axis.size > 1 and axis.name not in used for axis in self.space.axes):
+            raise Unsupported(
+                "No playbook idea covers a reduction whose result is repeated along a dimension."
+            )
+        return self._claimed(self.space.summed(here, sizes))
+
+    def _claimed(self, index: Index) -> Index:
+        """The index, its axes noted as the columns; all reductions of a nest share them."""
+        columns = {axis for part in index for axis, _ in part.terms}
         if self.column_axes and columns and columns != self.column_axes:
-            raise Unsupported(_DIFFERENT_ROWS)
+            raise Unsupported(DIFFERENT_ROWS)
         self.column_axes |= columns
-        return whole
+        return index
 
     def _load(self, name: str, index: Index) -> Expression:
-        spec = self.space.task.tensor(name)
+        spec = self.piece.tensors.get(name)
         if spec is None:
             raise Unsupported(f"No playbook idea covers the value {name!r} of the graph yet.")
         strides: dict[str, int] = {}
@@ -223,7 +225,7 @@ class Reader:
         if self.space.axes[0].name == ONE:
             strides[ONE] = 1
         kept = tuple((axis, stride) for axis, stride in sorted(strides.items()) if stride)
-        return Load(name, spec.dtype, kept, offset)
+        return Load(spec.name, spec.dtype, kept, offset, self._bounds)
 
     def _node(self, node: Node, index: Index) -> Expression:
         aten = _base_name(node)
@@ -232,8 +234,8 @@ class Reader:
         if aten in views.VIEWS:
             source, inner = views.VIEWS[aten](node, index, self)
             return self.value(source, inner)
-        if aten in REDUCTIONS:
-            return REDUCTIONS[aten](node, index, self)
+        if aten in REDUCING:
+            return REDUCING[aten](node, index, self)
         if aten in views.CASTS:
             return self._cast(node, index)
         if operators.covers(aten, node.dtype):
@@ -294,10 +296,11 @@ class Reader:
             return
         target = node.args[0]
         assert isinstance(target, Ref)
-        order = [n.name for n in self.space.graph.nodes]
+        graph = self.piece.graph
+        order = [n.name for n in graph.nodes]
         later = order[order.index(node.name) + 1 :]
-        read_again = any(user.name in later for user in self.space.graph.users(target.name))
-        source = self.space.graph.node(target.name)
+        read_again = any(user.name in later for user in graph.users(target.name))
+        source = graph.node(target.name)
         is_view = source is None or _base_name(source) in views.VIEWS
         if read_again or is_view:
             raise Unsupported(f"No playbook idea covers {node.op} on a value that is read again.")

@@ -6,10 +6,12 @@ Constants are for data-centre GPUs since Ampere and deliberately few.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from search_engine.graph import Node
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook.dtypes import item_bytes
-from search_engine.playbook.expression import Apply, walk
+from search_engine.playbook.expression import Apply, Load, walk
 from search_engine.playbook.primitives import PRIMITIVES
 from search_engine.playbook.program import Program
 from search_engine.task import ITEM_BYTES, Task
@@ -23,11 +25,9 @@ EAGER_LAUNCH = 4.5e-6  # seconds from one eager operator to the next
 def traffic(program: Program) -> tuple[int, int]:
     """(bytes read, bytes written) when every tensor moves once."""
     read: dict[str, int] = {}
-    sizes = {axis.name: axis.size for axis in program.axes}
+    sizes = program.sizes
     for load in program.loads:
-        count = item_bytes(load.dtype)
-        for axis, _ in load.strides:
-            count *= sizes[axis]
+        count = item_bytes(load.dtype) * elements(load, sizes)
         read[load.tensor] = max(count, read.get(load.tensor, 0))
     written = 0
     for store in program.stores:
@@ -36,6 +36,15 @@ def traffic(program: Program) -> tuple[int, int]:
             count *= sizes[axis]
         written += count
     return sum(read.values()), written
+
+
+def elements(load: Load, sizes: Mapping[str, int]) -> int:
+    """Different elements that a load touches: windows that overlap share theirs."""
+    count, reach = 1, 1
+    for axis, stride in load.strides:
+        count *= sizes[axis]
+        reach += abs(stride) * (sizes[axis] - 1)
+    return min(count, reach)
 
 
 def streamed_bytes(program: Program) -> int:
@@ -50,6 +59,7 @@ def instructions(program: Program) -> int:
     roots = [*(s.body for s in program.statistics), *program.values]
     total = sum(PRIMITIVES[n.op].cost for n in walk(*roots) if isinstance(n, Apply))
     total += sum({"softmax": 8, "moments": 5}.get(s.kind, 1) for s in program.statistics)
+    total += 3 * len(program.bounds)
     return total + 2 * len(program.loads)
 
 

@@ -8,7 +8,6 @@ VEC neighbours that a thread moves in one access.
 from __future__ import annotations
 
 import re
-import textwrap
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
@@ -17,7 +16,6 @@ from attrs import evolve, field, frozen, mutable
 from search_engine.playbook import packs
 from search_engine.playbook.dtypes import (
     HEADERS,
-    INFINITIES,
     arithmetic,
     compute_type,
     is_float,
@@ -26,14 +24,17 @@ from search_engine.playbook.dtypes import (
 )
 from search_engine.playbook.expression import (
     Apply,
+    Bound,
     Constant,
     Expression,
+    Inside,
     Load,
     Result,
 )
-from search_engine.playbook.names import element_at, folded, identifier, unused, wrapped
+from search_engine.playbook.names import element_at, identifier, unused, wrapped
 from search_engine.playbook.primitives import CALL, PRIMITIVES, TERNARY
 from search_engine.playbook.program import Program, Store
+from search_engine.playbook.source import Part
 
 
 @frozen
@@ -41,13 +42,13 @@ class Element:
     """An element function: what it is called, and what it wants, in order."""
 
     name: str
-    leaves: tuple[Expression, ...]  # loads, held values, row values
+    leaves: tuple[Expression, ...]  # loads, conditions, held values, row values
     outputs: tuple[str, ...]  # names of by-reference results; empty: it returns its value
 
     @property
-    def loads(self) -> tuple[Load, ...]:
-        """The loads among the leaves."""
-        return tuple(leaf for leaf in self.leaves if isinstance(leaf, Load))
+    def loads(self) -> tuple[Load | Inside, ...]:
+        """What ``load_packs`` provides: the loads and conditions among the leaves."""
+        return tuple(leaf for leaf in self.leaves if isinstance(leaf, (Load, Inside)))
 
 
 @mutable
@@ -81,10 +82,11 @@ class Writer:
                 wish = self.tensor(leaf.tensor)
             elif isinstance(leaf, Apply):
                 wish = identifier(leaf.name or leaf.op)
+            elif isinstance(leaf, Inside):
+                wish = "inside_here"
             elif isinstance(leaf, Result):
-                wish = {"m2": "m2", "mean": "mean", "max": "row_max", "min": "row_min"}.get(
-                    leaf.part, "row_sum"
-                )
+                part = leaf.part
+                wish = part if part in ("m2", "mean") else f"row_{part}"
             else:
                 wish = "value"
             taken = set(self.names.values())
@@ -114,7 +116,8 @@ class Writer:
             text, strength = self._text(arg, known)
             if value.op in ("div", "reciprocal") and not is_float(arg.dtype):
                 text, strength = f"{compute_type(value.dtype)}({text})", CALL
-            weakest = primitive.strength + (position > 0 or primitive.strength <= TERNARY)
+            leftmost = primitive.text.startswith("{0}") and position == 0
+            weakest = primitive.strength + (not leftmost or primitive.strength <= TERNARY)
             if infix and (strength < weakest or (text.startswith("-") and position != 1)):
                 text = f"({text})"
             parts.append(text)
@@ -162,7 +165,7 @@ class Writer:
         leaves = tuple(
             node
             for node in walk_until(values, held)
-            if node in held or isinstance(node, (Load, Result))
+            if node in held or isinstance(node, (Load, Inside, Result))
         )
         known = {leaf: self.leaf_name(leaf) for leaf in leaves}
         lines, finals = self.statements(values, known, "  ")
@@ -182,8 +185,9 @@ class Writer:
         self.helpers[text] = text
         return Element(name, leaves, () if single else tuple(out for out, _, _ in outputs))
 
-    def _leaf_type(self, leaf: Expression) -> str:
-        return compute_type(leaf.dtype) if isinstance(leaf, Load) else self.program.real
+    @staticmethod
+    def _leaf_type(leaf: Expression) -> str:
+        return compute_type(leaf.dtype)
 
     # --- packs ------------------------------------------------------------------------
 
@@ -209,9 +213,65 @@ class Writer:
             text += f" + {access.offset}"
         return text
 
-    def item(self, load: Load, where: dict[str, str]) -> str:
-        """The C of one loaded element, widened to the type it is computed in."""
-        return packs.widen(element_at(self.address(load, where)), load)
+    def item(self, load: Load | Inside, where: dict[str, str]) -> str:
+        """The C of one loaded element, widened to the type it is computed in; or a condition.
+
+        A bounded load is guarded: outside it is 0 and touches no memory.
+        """
+        text = self._item(load, where)
+        return f"({text})" if load.bounds else text
+
+    def _item(self, load: Load | Inside, where: dict[str, str]) -> str:
+        if isinstance(load, Inside):
+            return self.inside(load.bounds, where)
+        value = packs.widen(element_at(self.address(load, where)), load)
+        if not load.bounds:
+            return value
+        return f"{self.inside(load.bounds, where)} ? {value} : {literal(0, load.dtype)}"
+
+    def inside(self, bounds: Sequence[Bound], where: dict[str, str]) -> str:
+        """The C condition that all bounds hold; ``where`` gives each axis's C expression.
+
+        Sides that always hold are left out: ``oh * 2 + kh < 32`` where nothing is negative.
+        """
+        sizes, terms = self.program.sizes, []
+        for bound in bounds:
+            at = self._coordinate(bound, where)
+            low, high = bound.reach(sizes)
+            if low >= 0:
+                terms.append(f"{at} < {bound.size}")
+            elif high < bound.size:
+                terms.append(f"{at} >= 0")
+            else:
+                kind = "long long" if self.program.needs_64_bit else "int"
+                helper = (
+                    "// Whether an index lies in [0, size).\n"
+                    f"__device__ __forceinline__ bool inside({kind} at, {kind} size) {{\n"
+                    "  return at >= 0 && at < size;\n}"
+                )
+                self.helpers.setdefault(helper, helper)
+                terms.append(f"inside({at}, {bound.size})")
+        return " && ".join(terms) if len(terms) < 2 else f"({' && '.join(terms)})"
+
+    @staticmethod
+    def _coordinate(bound: Bound, where: dict[str, str]) -> str:
+        """``oh * 2 + kh - 1``: the index that a bound is about."""
+        parts = []
+        for axis, factor in bound.terms:
+            at = where[axis]
+            at = f"({at})" if re.search(r"[^\w.]", at) and factor != 1 else at
+            parts.append(at if factor == 1 else f"{at} * {factor}")
+        text = " + ".join(parts) or "0"
+        if bound.constant:
+            text += f" {'-' if bound.constant < 0 else '+'} {abs(bound.constant)}"
+        return text
+
+    def taken_apart(self, axis: str) -> bool:
+        """Whether some access or condition needs this axis's own index."""
+        accesses: list[Load | Store] = [*self.program.loads, *self.program.stores]
+        if any(a.stride(axis) for a in accesses if not self.row_major(a)):
+            return True
+        return any(bound.factor(axis) for bound in self.program.bounds)
 
     def row_major(self, access: Load | Store) -> bool:
         """Whether the access walks memory in the order of all axes, without gaps."""
@@ -220,41 +280,58 @@ class Writer:
             if access.stride(axis.name) != expected:
                 return False
             expected *= axis.size
-        return not (isinstance(access, Load) and access.offset)
+        return not (isinstance(access, Load) and (access.offset or access.bounds))
 
     def elementwise(self) -> Writer:
         """The same file, written one element at a time (for tails)."""
         return evolve(self, vec=1, streaming=False)
 
     def load_packs(
-        self, loads: Iterable[Load], where: dict[str, str], indent: str
+        self, loads: Iterable[Load | Inside], where: dict[str, str], indent: str
     ) -> tuple[list[str], dict[Expression, str]]:
-        """Lines that load a pack of each, and the C of its k-th element."""
+        """Lines that load a pack of each, and the C of its k-th element.
+
+        Packs are moved whole where no bound changes within one, else element by element.
+        """
         lines: list[str] = []
         element: dict[Expression, str] = {}
         inner = self.program.inner.name
         for load in loads:
             name, ctype = self.leaf_name(load), compute_type(load.dtype)
-            address = self.address(load, where)
-            stride = load.stride(inner)
-            if self.vec == 1 or stride == 0:
-                value = self.item(load, where)
-                scalar = f"{name}_here"
+            if self.vec == 1 or inner not in load.axes:
+                value = self._item(load, where)
+                scalar = name if isinstance(load, Inside) else f"{name}_here"
                 lines.append(f"{indent}const {ctype} {scalar} = {value};")
                 element[load] = scalar
                 continue
             lines.append(f"{indent}{ctype} {name}_v[VEC];")
+            element[load] = f"{name}_v[k]"
+            if any(bound.factor(inner) for bound in load.bounds):
+                at = where[inner] if re.fullmatch(r"\w+", where[inner]) else f"({where[inner]})"
+                value = self._item(load, {**where, inner: f"{at} + k"})
+                lines += [
+                    "#pragma unroll",
+                    f"{indent}for (int k = 0; k < VEC; ++k) {name}_v[k] = {value};",
+                ]
+                continue
+            assert isinstance(load, Load)
+            if load.bounds:
+                lines.append(f"{indent}for (int k = 0; k < VEC; ++k) {name}_v[k] = 0;")
+                lines.append(f"{indent}if ({self.inside(load.bounds, where)}) {{")
+            address, stride = self.address(load, where), load.stride(inner)
+            step = indent + "  " if load.bounds else indent
             if stride == 1 and self.aligned(load):
                 hint = self.streaming and self.program.streamed(load)
                 helper = packs.load_helper(load.dtype, self.vec, hint)
                 self.helpers[helper] = helper
                 function = "load_pack_once" if hint else "load_pack"
-                lines.append(f"{indent}{function}({name}_v, {address});")
+                lines.append(f"{step}{function}({name}_v, {address});")
             else:
-                step = "k" if stride == 1 else f"k * {stride}"
-                value = packs.widen(f"({address})[{step}]", load)
-                lines.append(f"{indent}for (int k = 0; k < VEC; ++k) {name}_v[k] = {value};")
-            element[load] = f"{name}_v[k]"
+                k = "k" if stride == 1 else f"k * {stride}"
+                value = packs.widen(f"({address})[{k}]", load)
+                lines.append(f"{step}for (int k = 0; k < VEC; ++k) {name}_v[k] = {value};")
+            if load.bounds:
+                lines.append(f"{indent}}}")
         return lines, element
 
     def aligned(self, access: Load | Store) -> bool:
@@ -320,10 +397,14 @@ class Writer:
 
     # --- the file ---------------------------------------------------------------------
 
-    def parameters(self, loads: Iterable[Load], stores: Iterable[Store]) -> list[tuple[str, str]]:
+    def parameters(
+        self, loads: Iterable[Load | Inside], stores: Iterable[Store]
+    ) -> list[tuple[str, str]]:
         """(C declaration, contract name) of the tensors, in order of first use."""
         found: dict[str, str] = {}
         for load in loads:
+            if isinstance(load, Inside):
+                continue
             ctype = storage_type(load.dtype)
             found[load.tensor] = f"const {ctype}* __restrict__ {self.tensor(load.tensor)}"
         for store in stores:
@@ -336,29 +417,19 @@ class Writer:
         """A named compile-time number, with the reason for it."""
         self.constants.append((f"constexpr int {name} = {value};", comment))
 
-    def file(self, comment: str) -> str:
-        """The whole ``.cu`` text."""
+    def file(self, comment: str) -> Part:
+        """Everything that was written, with the comment above it."""
         dtypes = {load.dtype for load in self.program.loads}
         dtypes |= {store.dtype for store in self.program.stores}
         headers = [*self.includes, *(HEADERS[d] for d in sorted(dtypes) if d in HEADERS)]
-        includes = [f"#include <{header}>" for header in headers]
-        paragraphs = [
-            "\n".join("// " + line for line in textwrap.wrap(paragraph, 94))
-            for paragraph in comment.split("\n")
-        ]
-        blocks = ["\n".join(paragraphs), "\n".join(self.lines)]
-        if includes:
-            blocks.append("\n".join(includes))
-        code = "\n".join([*self.helpers.values(), *self.kernels])
-        for name, value in INFINITIES.items():
-            if re.search(rf"\b{name}\b", code):
-                blocks.append(f"#define {name} {value}")
-        if self.constants:
-            width = max(len(definition) for definition, _ in self.constants)
-            blocks.append("\n".join(f"{d:<{width}}  // {why}" for d, why in self.constants))
-        code = "\n\n".join([*self.helpers.values(), *self.kernels])
-        blocks.append("\n".join(folded(line) for line in code.splitlines()))
-        return "\n\n".join(blocks) + "\n"
+        return Part(
+            comment=comment,
+            lines=tuple(self.lines),
+            includes=tuple(headers),
+            constants=tuple(self.constants),
+            helpers=tuple(self.helpers.values()),
+            kernels=tuple(self.kernels),
+        )
 
 
 def walk_until(values: Sequence[Expression], stop: Iterable[Expression]) -> list[Expression]:

@@ -6,24 +6,77 @@ Array indices are affine in the axes of the iteration space.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TypeAlias
 
 from attrs import field, frozen
 
 
 @frozen(cache_hash=True)
+class Bound:
+    """The condition 0 ≤ constant + Σ factor × axis < size: inside along one dimension."""
+
+    terms: tuple[tuple[str, int], ...]  # (axis name, factor), zeros left out, by axis name
+    constant: int
+    size: int
+
+    def factor(self, axis: str) -> int:
+        """How far the index moves with one step of the axis."""
+        return dict(self.terms).get(axis, 0)
+
+    def reach(self, sizes: Mapping[str, int]) -> tuple[int, int]:
+        """The least and the greatest index, over axes of these sizes."""
+        ends = [factor * (sizes[axis] - 1) for axis, factor in self.terms]
+        return (
+            self.constant + sum(min(end, 0) for end in ends),
+            self.constant + sum(max(end, 0) for end in ends),
+        )
+
+    def always(self, sizes: Mapping[str, int]) -> bool:
+        """Whether the condition holds everywhere, so that nobody need check it."""
+        low, high = self.reach(sizes)
+        return low >= 0 and high < self.size
+
+
+@frozen(cache_hash=True)
 class Load:
-    """One element of a task's tensor: offset + Σ stride × axis, in elements."""
+    """One element of a task's tensor: offset + Σ stride × axis, in elements.
+
+    Where one of ``bounds`` does not hold the value is 0 and no memory is touched.
+    """
 
     tensor: str
     dtype: str
     strides: tuple[tuple[str, int], ...]  # (axis name, elements per step), zeros left out
     offset: int = 0
+    bounds: tuple[Bound, ...] = ()
 
     def stride(self, axis: str) -> int:
         """Elements between neighbours along the axis, 0 where the load is broadcast."""
         return dict(self.strides).get(axis, 0)
+
+    @property
+    def axes(self) -> frozenset[str]:
+        """Names of the axes along which the value may change."""
+        names = {name for name, _ in self.strides}
+        return frozenset(names | {name for bound in self.bounds for name, _ in bound.terms})
+
+
+@frozen(cache_hash=True)
+class Inside:
+    """True where all bounds hold: padding with c is ``where(Inside(b), value, c)``."""
+
+    bounds: tuple[Bound, ...]
+
+    @property
+    def dtype(self) -> str:
+        """A condition."""
+        return "bool"
+
+    @property
+    def axes(self) -> frozenset[str]:
+        """Names of the axes along which the value may change."""
+        return frozenset(name for bound in self.bounds for name, _ in bound.terms)
 
 
 @frozen(cache_hash=True)
@@ -51,8 +104,10 @@ class Apply:
 class Statistic:
     """A reduction of ``body`` over all columns of a row.
 
-    kind "sum", "max", "min"; "moments": mean and m2 = Σ(x − mean)²; "softmax": max and
-    sum = Σ exp(x − max). The last two have stable one-pass and two-pass forms.
+    kind "sum", "prod", "max", "min"; "argmax", "argmin": value and index, the column's number
+    in the order of the program's columns; "moments": mean and m2 = Σ(x − mean)²; "softmax":
+    max and sum = Σ exp(x − max). The last two have stable one-pass and two-pass forms. Kinds
+    are open: an idea applies to those that it can accumulate.
     """
 
     kind: str
@@ -62,18 +117,21 @@ class Statistic:
 
 @frozen(cache_hash=True)
 class Result:
-    """One number of a statistic: its part "sum", "max", "min", "mean" or "m2"."""
+    """One number of a statistic: its part "sum", "max", "min", "mean", "m2", ….
+
+    A part is named after the statistic's kind where the kind has one number.
+    """
 
     statistic: Statistic
     part: str
 
     @property
     def dtype(self) -> str:
-        """Results are kept in the statistic's dtype."""
-        return self.statistic.dtype
+        """Results are kept in the statistic's dtype, the place of an extreme in int64."""
+        return "int64" if self.part == "index" else self.statistic.dtype
 
 
-Expression: TypeAlias = "Load | Constant | Apply | Result"
+Expression: TypeAlias = "Load | Inside | Constant | Apply | Result"
 
 
 def walk(*roots: Expression) -> Iterator[Expression]:
@@ -109,6 +167,11 @@ def statistics(*roots: Expression) -> tuple[Statistic, ...]:
 def loads(*roots: Expression) -> tuple[Load, ...]:
     """The distinct loads under the roots; statistics not entered."""
     return tuple(node for node in walk(*roots) if isinstance(node, Load))
+
+
+def conditions(*roots: Expression) -> tuple[Inside, ...]:
+    """The distinct conditions under the roots; statistics not entered."""
+    return tuple(node for node in walk(*roots) if isinstance(node, Inside))
 
 
 def rewrite(root: Expression, change: Callable[[Expression], Expression | None]) -> Expression:

@@ -16,6 +16,7 @@ from search_engine.playbook.launch import rows
 from search_engine.playbook.names import unused, wrapped
 from search_engine.playbook.program import Program
 from search_engine.playbook.rows import RowCode
+from search_engine.playbook.source import Part
 
 
 @frozen
@@ -61,8 +62,8 @@ class HeldRowKernel:
         self.local_names: list[str] = []
         self.idle_lanes = not plan.is_block and plan.lanes < 32
 
-    def text(self) -> str:
-        """The file."""
+    def text(self) -> Part:
+        """The kernel in parts."""
         plan, writer = self.plan, self.code.writer
         self.prologue = self.code.prologue()
         exponential = self.code.exponential()

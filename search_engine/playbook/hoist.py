@@ -9,6 +9,7 @@ from search_engine.playbook.expression import (
     Apply,
     Constant,
     Expression,
+    Inside,
     Load,
     Result,
     rewrite,
@@ -33,7 +34,7 @@ def hoisted(
             if isinstance(node, Apply):
                 varies[node] = any(column(arg) for arg in node.args)
             else:
-                varies[node] = isinstance(node, Load) and program.reads_columns(node)
+                varies[node] = isinstance(node, (Load, Inside)) and program.reads_columns(node)
         return varies[node]
 
     def change(node: Expression) -> Expression | None:
@@ -66,4 +67,4 @@ def bottom_dtype(bottom: Expression, node: Apply) -> str:
 
 def has_row_source(node: Expression) -> bool:
     """Whether the value reads anything at all (a pure literal needs no variable)."""
-    return any(isinstance(n, (Load, Result)) for n in walk(node))
+    return any(isinstance(n, (Load, Inside, Result)) for n in walk(node))

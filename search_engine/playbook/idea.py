@@ -11,6 +11,7 @@ from attrs import frozen
 
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook.program import Program
+from search_engine.playbook.source import Part, printed
 from search_engine.proposers._base import Category
 
 Knob: TypeAlias = "int | str"
@@ -84,5 +85,9 @@ class PlaybookIdea(ABC):
         """The predicted time of the kernel."""
 
     @abstractmethod
+    def write(self, program: Program, variant: Variant, facts: DeviceFacts) -> Part:
+        """The kernel: launch and scratch lines, constants, helpers, device code."""
+
     def render(self, program: Program, variant: Variant, facts: DeviceFacts) -> str:
         """The ``.cu`` text in the contract."""
+        return printed(self.write(program, variant, facts))

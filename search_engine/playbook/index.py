@@ -52,9 +52,44 @@ def regroup(
 ) -> Index:
     """The index into ``target`` of the element at ``index`` of ``shape`` (a reshape).
 
-    ``sizes`` are the axes'. Raises SplitAxis where an axis straddles a dimension of the
-    target, Unsupported where the cut does not divide it.
+    ``sizes`` are the axes'. Dimensions that both shapes have keep their index as it is, so
+    that one which leaves its bounds (padding) may pass. Raises SplitAxis where an axis
+    straddles a dimension of the target, Unsupported where the cut does not divide it.
     """
+    result: list[Affine] = []
+    for here, there in _segments(shape, target):
+        parts, inner = index[here], shape[here]
+        wanted = target[there]
+        large = [part for part, size in zip(parts, inner, strict=True) if size > 1]
+        if len(large) == sum(size > 1 for size in wanted) == 1:
+            result += [large[0] if size > 1 else ZERO for size in wanted]
+        else:
+            result += _regrouped(parts, inner, wanted, sizes)
+    return tuple(result)
+
+
+def _segments(shape: Sequence[int], target: Sequence[int]) -> list[tuple[slice, slice]]:
+    """The shortest runs of dimensions with equal products in both shapes."""
+    found = []
+    i = j = 0
+    while i < len(shape) or j < len(target):
+        here, there, first, second = i, j, 1, 1
+        if i < len(shape):
+            first, i = shape[i], i + 1
+        if j < len(target):
+            second, j = target[j], j + 1
+        while first != second:
+            if (first < second or j == len(target)) and i < len(shape):
+                first, i = first * shape[i], i + 1
+            else:
+                second, j = second * target[j], j + 1
+        found.append((slice(here, i), slice(there, j)))
+    return found
+
+
+def _regrouped(
+    index: Index, shape: Sequence[int], target: Sequence[int], sizes: dict[str, int]
+) -> list[Affine]:
     terms: list[tuple[str, int]] = []
     constant = 0
     for part, stride in zip(index, strides_of(shape), strict=True):
@@ -85,7 +120,7 @@ def regroup(
             raise Unsupported(_UNEVEN)
         result.append(Affine(tuple(taken), constant // stride))
         terms, constant = rest, low
-    return tuple(result)
+    return result
 
 
 _UNEVEN = (

@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import math
 
-from search_engine.playbook.program import Program, Unsupported
+from search_engine.playbook.program import Program, Store
 
 
 def elements(program: Program) -> str:
-    """The contract's expression for rows × columns, from a tensor that has them all."""
-    names = {axis.name for axis in program.axes}
-    for store in program.stores:
-        if {name for name, _ in store.strides} == names:
-            return f"{store.tensor}.numel()"
-    for load in program.loads:
-        if {name for name, _ in load.strides} == names:
-            return f"{load.tensor}.numel()"
-    raise Unsupported("No tensor of the task covers rows and columns.")
+    """The contract's expression for rows × columns."""
+    store = _largest(program)
+    missing = program.column_count // _columns_of(program, store)
+    return f"{store.tensor}.numel()" + (f" * {missing}" if missing > 1 else "")
 
 
 def rows(program: Program) -> str:
     """The contract's expression for the number of rows."""
-    whole = elements(program)
-    return whole if program.column_count == 1 else f"{whole} / {program.column_count}"
+    store = _largest(program)
+    per_row = _columns_of(program, store)
+    return f"{store.tensor}.numel()" + (f" / {per_row}" if per_row > 1 else "")
+
+
+def _largest(program: Program) -> Store:
+    """The output whose elements are counted: it has every row axis."""
+    return max(program.stores, key=lambda store: math.prod(_sizes(program, store)))
+
+
+def _sizes(program: Program, store: Store) -> list[int]:
+    touched = {name for name, _ in store.strides}
+    return [axis.size for axis in program.axes if axis.name in touched]
+
+
+def _columns_of(program: Program, store: Store) -> int:
+    """Elements of a row that the output has."""
+    return math.prod(_sizes(program, store)) // program.row_count
 
 
 def count_type(program: Program) -> str:

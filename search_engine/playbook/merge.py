@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from attrs import evolve
 
-from search_engine.playbook.expression import Expression, Load, rewrite
+from search_engine.playbook.expression import Expression, Inside, Load, rewrite
 from search_engine.playbook.program import Axis, Program, Store
 
 
@@ -23,8 +23,11 @@ def merged(program: Program) -> Program:
 
 
 def _walked_as_one(program: Program, outer: Axis, inner: Axis) -> bool:
+    """Whether every access, and every bound of one, moves along both as along one axis."""
     accesses: list[Load | Store] = [*program.loads, *program.stores]
-    return all(a.stride(outer.name) == a.stride(inner.name) * inner.size for a in accesses)
+    return all(a.stride(outer.name) == a.stride(inner.name) * inner.size for a in accesses) and all(
+        b.factor(outer.name) == b.factor(inner.name) * inner.size for b in program.bounds
+    )
 
 
 def _merge(program: Program, group: str, position: int) -> Program:
@@ -32,18 +35,23 @@ def _merge(program: Program, group: str, position: int) -> Program:
     outer, inner = axes[position : position + 2]
     axes[position : position + 2] = [Axis(inner.name, outer.size * inner.size)]
 
+    def without(terms: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
+        return tuple((axis, step) for axis, step in terms if axis != outer.name)
+
     def drop(node: Expression) -> Expression | None:
-        if isinstance(node, Load) and node.stride(outer.name):
-            kept = tuple((a, s) for a, s in node.strides if a != outer.name)
-            return evolve(node, strides=kept)
-        return None
+        if not isinstance(node, (Load, Inside)) or outer.name not in node.axes:
+            return None
+        bounds = tuple(evolve(bound, terms=without(bound.terms)) for bound in node.bounds)
+        if isinstance(node, Inside):
+            return Inside(bounds)
+        return evolve(node, strides=without(node.strides), bounds=bounds)
 
     stores = tuple(
         Store(
             store.tensor,
             store.dtype,
             rewrite(store.value, drop),
-            tuple((a, s) for a, s in store.strides if a != outer.name),
+            without(store.strides),
         )
         for store in program.stores
     )

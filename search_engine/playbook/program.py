@@ -12,10 +12,13 @@ from attrs import frozen
 
 from search_engine.playbook.dtypes import arithmetic, is_float, item_bytes
 from search_engine.playbook.expression import (
+    Bound,
     Expression,
+    Inside,
     Load,
     Result,
     Statistic,
+    conditions,
     loads,
     statistics,
     walk,
@@ -93,6 +96,22 @@ class Program:
         return loads(*(s.body for s in self.statistics), *self.values)
 
     @property
+    def conditions(self) -> tuple[Inside, ...]:
+        """Every condition on the place alone (padding)."""
+        return conditions(*(s.body for s in self.statistics), *self.values)
+
+    @property
+    def bounds(self) -> tuple[Bound, ...]:
+        """Every bound of a load or a condition, once."""
+        leaves: list[Load | Inside] = [*self.loads, *self.conditions]
+        return tuple(dict.fromkeys(bound for leaf in leaves for bound in leaf.bounds))
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Size of every axis by name."""
+        return {axis.name: axis.size for axis in self.axes}
+
+    @property
     def dtype(self) -> str:
         """The dtype that decides the arithmetic: float64 if anything is float64."""
         wide = any(load.dtype == "float64" for load in self.loads)
@@ -121,7 +140,8 @@ class Program:
     def reads_columns(self, value: Expression) -> bool:
         """Whether the value changes along a row."""
         names = {axis.name for axis in self.columns}
-        return any(names & {n for n, _ in load.strides} for load in loads(value))
+        leaves: list[Load | Inside] = [*loads(value), *conditions(value)]
+        return any(names & leaf.axes for leaf in leaves)
 
     def streamed(self, load: Load) -> bool:
         """Whether the load covers rows and columns (not a parameter that rows share)."""

@@ -15,6 +15,7 @@ from search_engine.playbook.launch import rows
 from search_engine.playbook.names import wrapped
 from search_engine.playbook.program import Program
 from search_engine.playbook.rows import RowCode
+from search_engine.playbook.source import Part
 from search_engine.playbook.streamed import Streamed
 
 
@@ -68,8 +69,8 @@ class SpreadRowKernel:
         self.parked = parameters if self.slots else []
         self.shared = self.slots * slot * len(self.parked)
 
-    def text(self) -> str:
-        """The file."""
+    def text(self) -> Part:
+        """The kernel in parts."""
         writer, code = self.writer, self.code
         code.define_accumulators(team=True)
         self.prologue = code.prologue()

@@ -14,6 +14,7 @@ from search_engine.playbook.launch import rows
 from search_engine.playbook.names import wrapped
 from search_engine.playbook.program import Program
 from search_engine.playbook.rows import RowCode
+from search_engine.playbook.source import Part
 from search_engine.playbook.streamed import Streamed
 
 
@@ -112,8 +113,8 @@ class BlockPerRow(PlaybookIdea):
             program, facts, extra_reads=extra, efficiency=efficiency, busy=busy
         )
 
-    def render(self, program: Program, variant: Variant, facts: DeviceFacts) -> str:
-        """The kernel text."""
+    def write(self, program: Program, variant: Variant, facts: DeviceFacts) -> Part:
+        """The kernel in parts."""
         threads, vector = variant.number("threads"), variant.number("vector")
         code = RowCode(program, vector)
         program, writer = code.program, code.writer

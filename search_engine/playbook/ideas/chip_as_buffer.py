@@ -10,6 +10,7 @@ from search_engine.playbook import cost, words
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
 from search_engine.playbook.program import Program
+from search_engine.playbook.source import Part
 from search_engine.playbook.spread import SpreadRow, SpreadRowKernel, shared_parameters
 
 _SPARE_REGISTERS = 22  # per thread, for addresses, parameters and results
@@ -140,8 +141,8 @@ class ChipAsBuffer(PlaybookIdea):
         base = cost.pass_seconds(program, facts, efficiency=0.92)
         return base + barriers + from_l2 + 1e-6
 
-    def render(self, program: Program, variant: Variant, facts: DeviceFacts) -> str:
-        """The kernel text."""
+    def write(self, program: Program, variant: Variant, facts: DeviceFacts) -> Part:
+        """The kernel in parts."""
         room = facts.shared_per_block - _SPARE_SHARED
         plan = SpreadRow(
             vec=row_shape.vector(program),

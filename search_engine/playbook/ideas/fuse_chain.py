@@ -10,11 +10,12 @@ from search_engine.hardware import DeviceFacts
 from search_engine.playbook import cost, words
 from search_engine.playbook.dtypes import compute_type
 from search_engine.playbook.emit import Writer
-from search_engine.playbook.expression import Apply, Load, walk
+from search_engine.playbook.expression import Apply, walk
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.launch import count_type, elements, largest_vector
 from search_engine.playbook.names import wrapped
-from search_engine.playbook.program import Program, Store
+from search_engine.playbook.program import Program
+from search_engine.playbook.source import Part
 
 
 class FuseChain(PlaybookIdea):
@@ -129,8 +130,8 @@ class FuseChain(PlaybookIdea):
             efficiency = 0.3
         return cost.pass_seconds(program, facts, efficiency=efficiency)
 
-    def render(self, program: Program, variant: Variant, facts: DeviceFacts) -> str:
-        """The kernel text."""
+    def write(self, program: Program, variant: Variant, facts: DeviceFacts) -> Part:
+        """The kernel in parts."""
         return _Chain(program, variant).text()
 
 
@@ -148,8 +149,8 @@ class _Chain:
         self.writer = Writer(program, vec=self.vec, streaming=variant.word("once") == "yes")
         self.index = count_type(program)
 
-    def text(self) -> str:
-        """The file."""
+    def text(self) -> Part:
+        """The kernel in parts."""
         writer, program, variant = self.writer, self.program, self.variant
         outputs = [
             (writer.tensor(s.tensor) + "_new", compute_type(s.dtype), s.value)
@@ -233,11 +234,9 @@ class _Chain:
         """Load, compute, store at element ``at``; axes are taken apart only where needed."""
         where = {"": at}
         lines: list[str] = []
-        accesses: list[Load | Store] = [*self.program.loads, *self.program.stores]
-        apart = [access for access in accesses if not writer.row_major(access)]
         inner = 1
         for position, axis in reversed(list(enumerate(self.program.axes))):
-            if any(access.stride(axis.name) for access in apart):
+            if writer.taken_apart(axis.name):
                 value = at if inner == 1 else f"{at} / {inner}"
                 if position > 0:
                     value = f"{value} % {axis.size}"

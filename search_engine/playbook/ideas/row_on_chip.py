@@ -13,6 +13,7 @@ from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
 from search_engine.playbook.program import Program
 from search_engine.playbook.rows import RowCode
+from search_engine.playbook.source import Part
 
 _SPARE_REGISTERS = 28  # per thread, for addresses, statistics and loads in flight
 _RESERVED_SHARED = 1024 + 512  # the system's and the reduction's share of a block
@@ -170,8 +171,8 @@ class RowOnChip(PlaybookIdea):
             program, facts, efficiency=overlap * (0.85 + 0.15 * fill), busy=busy
         )
 
-    def render(self, program: Program, variant: Variant, facts: DeviceFacts) -> str:
-        """The kernel text."""
+    def write(self, program: Program, variant: Variant, facts: DeviceFacts) -> Part:
+        """The kernel in parts."""
         threads, vector = variant.number("threads"), variant.number("vector")
         registers, parked = self._packs(program, variant)
         prefetch = variant.word("prefetch") == "yes"

@@ -15,6 +15,7 @@ from search_engine.playbook.launch import rows
 from search_engine.playbook.names import wrapped
 from search_engine.playbook.program import Program
 from search_engine.playbook.rows import RowCode
+from search_engine.playbook.source import Part
 from search_engine.playbook.streamed import Streamed
 
 # Parts that every warp of the second launch merges by itself: eight to a lane, no barrier.
@@ -119,8 +120,8 @@ class SplitRows(PlaybookIdea):
             program, facts, extra_reads=again, efficiency=efficiency, busy=busy, launches=2
         )
 
-    def render(self, program: Program, variant: Variant, facts: DeviceFacts) -> str:
-        """The kernel text."""
+    def write(self, program: Program, variant: Variant, facts: DeviceFacts) -> Part:
+        """The kernel in parts."""
         return _Split(program, variant).text()
 
 
@@ -135,8 +136,8 @@ class _Split:
         self.threads = variant.number("threads")
         self.unit = " * VEC" if self.code.vec > 1 else ""
 
-    def text(self) -> str:
-        """The file."""
+    def text(self) -> Part:
+        """The kernel in parts."""
         writer, program = self.writer, self.program
         epilogue = self.streamed.define()
         chunk = self.threads * self.variant.number("packs") * self.code.vec

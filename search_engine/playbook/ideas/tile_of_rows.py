@@ -15,6 +15,7 @@ from search_engine.playbook.launch import rows
 from search_engine.playbook.names import wrapped
 from search_engine.playbook.program import Program, Store
 from search_engine.playbook.rows import RowCode
+from search_engine.playbook.source import Part
 from search_engine.playbook.streamed import Streamed
 
 
@@ -111,8 +112,8 @@ class TileOfRows(PlaybookIdea):
             program, facts, extra_reads=extra, efficiency=efficiency, busy=busy
         )
 
-    def render(self, program: Program, variant: Variant, facts: DeviceFacts) -> str:
-        """The kernel text."""
+    def write(self, program: Program, variant: Variant, facts: DeviceFacts) -> Part:
+        """The kernel in parts."""
         warps = variant.number("warps")
         code = RowCode(program, 1)
         program, writer = code.program, code.writer

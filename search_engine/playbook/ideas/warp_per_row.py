@@ -11,6 +11,7 @@ from search_engine.playbook.held import HeldRow, HeldRowKernel
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
 from search_engine.playbook.program import Program
+from search_engine.playbook.source import Part
 
 _MOST_HELD = 64  # floats of a row per thread: with the rest, under 128 registers
 
@@ -97,8 +98,8 @@ class WarpPerRow(PlaybookIdea):
         busy = min(1.0, warps / (facts.sm_count * 8))
         return cost.pass_seconds(program, facts, efficiency=efficiency, busy=busy)
 
-    def render(self, program: Program, variant: Variant, facts: DeviceFacts) -> str:
-        """The kernel text."""
+    def write(self, program: Program, variant: Variant, facts: DeviceFacts) -> Part:
+        """The kernel in parts."""
         lanes, vector = variant.number("lanes"), variant.number("vector")
         plan = HeldRow(
             vec=vector,

@@ -1,0 +1,11 @@
+"""Every operator that runs over more than one element of an operand, in one table.
+
+``REDUCING[name](node, index, reader)`` gives the result's value at an index. A further family
+is a file with such a table and a line here.
+"""
+
+from __future__ import annotations
+
+from search_engine.playbook.reductions import REDUCTIONS, Reduction
+
+REDUCING: dict[str, Reduction] = {**REDUCTIONS}
