@@ -11,7 +11,7 @@ import textwrap
 
 from attrs import frozen
 
-from search_engine.store.records import IdeaRecord, KernelRecord, Run
+from search_engine.store.records import Configuration, IdeaRecord, KernelRecord, Run
 from search_engine.verdict import Measurement
 from search_engine.words import factor_text, speedup_text, time_text
 
@@ -47,6 +47,19 @@ def kernel_phrase(kernel: KernelRecord) -> str:
     if kernel.estimate is not None:
         target = gpu_text(kernel.estimate.target)
         return f"{time_text(kernel.estimate.seconds)} (estimate, {target})"
+    return "verified, no time"
+
+
+def configuration_phrase(tried: Configuration) -> str:
+    """What came of one configuration of a kernel's tune lines."""
+    if not tried.verdict.accepted:
+        return f"rejected: {tried.verdict.reason}"
+    if tried.measurement is not None:
+        return time_text(tried.measurement.kernel.median)
+    if tried.glance is not None:
+        return f"given up after a first timing of {time_text(tried.glance.median)}"
+    if tried.estimate is not None:
+        return f"{time_text(tried.estimate.seconds)} (estimate)"
     return "verified, no time"
 
 

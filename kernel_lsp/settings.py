@@ -60,8 +60,8 @@ class ServerSettings:
 
 # The least value that makes sense; counts are whole numbers.
 LEAST: dict[str, float] = {
-    "rounds": 1, "ideas": 1, "branches": 1, "seeds": 1, "minutes": 0.05,
-    "stop_at_limit": 0.01, "import_timeout": 0.1, "kernel_timeout": 0.1,
+    "rounds": 1, "ideas": 1, "branches": 1, "seeds": 1, "minutes": 0.05, "configurations": 1,
+    "stop_at_limit": 0.01, "sweep_seconds": 0.1, "import_timeout": 0.1, "kernel_timeout": 0.1,
 }  # fmt: skip
 
 

@@ -31,12 +31,12 @@ from search_engine.devices.select import open_device
 from search_engine.errors import CaptureError, KernelLspError
 from search_engine.hardware import DeviceFacts
 from search_engine.judgement import DeliveryCheck, DeviceInfo, Judgement
-from search_engine.measure.measure import baseline, measure
+from search_engine.measure.measure import baseline, glance, measure
 from search_engine.measure.module import measure_delivered
 from search_engine.proposers._base import Idea
 from search_engine.settings import SearchSettings
 from search_engine.task import CaptureRequest, Task
-from search_engine.verdict import Baseline, Estimate, Finding, Measurement, Verdict
+from search_engine.verdict import Baseline, Estimate, Finding, Measurement, Sample, Verdict
 from search_engine.verify.verify import verify
 
 
@@ -120,6 +120,10 @@ class Evaluator:
     def baseline(self) -> Baseline:
         """Times of eager and torch.compile, without any kernel."""
         return baseline(self._captured, self._device)
+
+    def glance(self, source: str) -> Sample:
+        """A first, short timing of a kernel, alone."""
+        return glance(self._captured, self._verified(source), self._device)
 
     def measure(self, source: str) -> Measurement:
         """Times of a kernel beside the baselines. Raises MeasurementRejected."""

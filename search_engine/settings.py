@@ -32,6 +32,13 @@ class SearchSettings:
     stop_at_limit: float = field(
         default=0.95, metadata=_doc("End when the best reaches this share of the limit.")
     )
+    configurations: int = field(
+        default=12, metadata=_doc("Configurations of a kernel's tune lines tried at most.")
+    )
+    sweep_seconds: float = field(
+        default=60.0,
+        metadata=_doc("Seconds that trying configurations of one kernel may take."),
+    )
     import_timeout: float = field(
         default=60.0, metadata=_doc("Seconds the import of the user's file may take.")
     )

@@ -25,7 +25,8 @@ from search_engine.task import CaptureRequest
 
 _SETTINGS = (
     "rounds", "ideas", "branches", "seeds", "minutes", "device", "target",
-    "stop_at_limit", "import_timeout", "kernel_timeout", "unguarded",
+    "stop_at_limit", "configurations", "sweep_seconds", "import_timeout", "kernel_timeout",
+    "unguarded",
 )  # fmt: skip
 _POLL_SECONDS = 0.2
 

@@ -41,6 +41,7 @@ def _times(kernel: KernelRecord) -> dict[str, Any]:
     return {
         "kernel": kernel.id,
         "label": kernel.label,
+        "values": {} if kernel.chosen is None else kernel.chosen.values,
         "measurement": _plain(measured),
         "over_eager": None if measured is None else measured.over_eager,
         "over_compile": None if measured is None else measured.over_compile,
@@ -57,9 +58,10 @@ def everything(run: Run, *, sources: bool) -> dict[str, Any]:
             entry = _times(kernel) | {
                 "verdict": _plain(kernel.verdict),
                 "builds": [_plain(build) for build in kernel.builds],
+                "configurations": [_plain(tried) for tried in kernel.configurations],
             }
             if sources:
-                entry["source"] = kernel.source
+                entry |= {"source": kernel.source, "template": kernel.template}
             kernels.append(entry)
         ideas.append(
             {

@@ -24,6 +24,7 @@ PHYSICS = 0.95
 # bound on accuracy is verification's; this finds launches that did not do the work.
 _SANE_ERROR = {torch.float64: 1e-6, torch.float32: 5e-3, torch.float16: 2e-2, torch.bfloat16: 6e-2}
 _ARENA_SHARE = 0.5  # of the free GPU memory
+_GLANCE_SECONDS = 0.03  # of GPU time; the timer's least number of rounds takes over below
 
 
 def baseline(captured: Captured, device: Device) -> Baseline:
@@ -33,6 +34,18 @@ def baseline(captured: Captured, device: Device) -> Baseline:
         samples = session.timer.interleave(session.baselines())
     eager, compiled = _parted(samples)
     return Baseline(device.name, eager, compiled, session.notes)
+
+
+def glance(captured: Captured, program: Program, device: Device) -> Sample:
+    """A short timing of a kernel alone, timed as ``measure`` does: what gives up slow ones early.
+
+    It is no measurement: nothing is compared, neither outputs nor baselines. Raises
+    SetupError on a device without times, WorkerDied where the kernel faults.
+    """
+    session = session_of(captured, device)
+    with torch.no_grad(), torch.cuda.device(device.torch_device):
+        kernel, _, _ = _contender(session, program)
+        return session.timer.interleave({"kernel": kernel}, budget=_GLANCE_SECONDS)["kernel"]
 
 
 def measure(captured: Captured, program: Program, device: Device) -> Measurement:
@@ -46,36 +59,41 @@ def measure(captured: Captured, program: Program, device: Device) -> Measurement
     """
     session = session_of(captured, device)
     with torch.no_grad(), torch.cuda.device(device.torch_device):
-        arenas = _arenas(session, program)
-        tensors = [session.captured.tensors(call) for call in session.calls]
-        placed = [0] * len(arenas)
-
-        def prepare(turn: int) -> None:
-            # Coprime steps, so that a draw comes to every address in time.
-            arena, draw = turn % len(arenas), (turn // len(arenas) + turn) % len(tensors)
-            placed[arena] = draw
-            arenas[arena].place(tensors[draw])
-
-        def run(turn: int) -> None:
-            session.device.launch(arenas[turn % len(arenas)])
-
-        contenders = {"kernel": Contender(run, prepare), **session.baselines()}
-        samples = session.timer.interleave(contenders)
+        kernel, arenas, placed = _contender(session, program)
+        samples = session.timer.interleave({"kernel": kernel, **session.baselines()})
         session.device.synchronize()
         findings = _findings(session, arenas, placed)
 
-    kernel = samples.pop("kernel")
+    time = samples.pop("kernel")
     eager, compiled = _parted(samples)
     limit = captured.task.limit_seconds
-    if kernel.median < PHYSICS * limit:
+    if time.median < PHYSICS * limit:
         message = (
-            f"{kernel.median * 1e6:.1f} µs is less than the hardware allows for the work "
+            f"{time.median * 1e6:.1f} µs is less than the hardware allows for the work "
             f"({limit * 1e6:.1f} µs: {captured.task.limit_reason})"
         )
         findings.append(Finding("faster-than-limit", message))
     if findings:
         raise MeasurementRejected(findings)
-    return Measurement(device.name, kernel, eager, compiled, session.notes)
+    return Measurement(device.name, time, eager, compiled, session.notes)
+
+
+def _contender(session: Session, program: Program) -> tuple[Contender, list[Prepared], list[int]]:
+    """A kernel with its arenas, and the draw that each arena holds at the moment."""
+    arenas = _arenas(session, program)
+    tensors = [session.captured.tensors(call) for call in session.calls]
+    placed = [0] * len(arenas)
+
+    def prepare(turn: int) -> None:
+        # Coprime steps, so that a draw comes to every address in time.
+        arena, draw = turn % len(arenas), (turn // len(arenas) + turn) % len(tensors)
+        placed[arena] = draw
+        arenas[arena].place(tensors[draw])
+
+    def run(turn: int) -> None:
+        session.device.launch(arenas[turn % len(arenas)])
+
+    return Contender(run, prepare), arenas, placed
 
 
 def _parted(samples: Mapping[str, Sample]) -> tuple[Sample, dict[str, Sample]]:

@@ -10,7 +10,7 @@ from search_engine.judgement import DeliveryCheck, DeviceInfo, Judgement
 from search_engine.proposers._base import Idea
 from search_engine.store.records import KernelRecord
 from search_engine.task import Task
-from search_engine.verdict import Baseline, Estimate, Measurement
+from search_engine.verdict import Baseline, Estimate, Measurement, Sample
 
 
 class Bench(Protocol):
@@ -36,6 +36,9 @@ class Bench(Protocol):
 
     def baseline(self) -> Baseline:
         """Times of eager and torch.compile. Raises WorkerDied."""
+
+    def glance(self, source: str) -> Sample:
+        """A first, short timing of a verified kernel, alone. Raises WorkerDied."""
 
     def measure(self, source: str) -> Measurement:
         """Times of a verified kernel beside the baselines.

@@ -9,21 +9,26 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 from attrs import define, evolve, field
 
 from search_engine.contract.errors import ContractError
-from search_engine.contract.tune import filled
+from search_engine.contract.parse import parse
+from search_engine.contract.tune import fill, open_tunes
 from search_engine.errors import KernelLspError, WorkerDied
 from search_engine.judgement import lost
 from search_engine.measure.errors import MeasurementRejected
 from search_engine.proposers._base import Branch, History, Idea, Proposer
 from search_engine.search.bench import Bench
 from search_engine.search.history import history
-from search_engine.store.records import KernelRecord, Run
+from search_engine.search.sweep import Sweep, is_open
+from search_engine.store.records import IdeaRecord, KernelRecord, Run
 from search_engine.store.store import Store
 from search_engine.task import Task
 from search_engine.words import outcome_text, time_text
+
+OWN = frozenset({"playbook"})  # proposers whose kernels come from our own templates
 
 
 @define
@@ -46,6 +51,7 @@ class Study:
             self._branch(number)
             self._judge(number)
             self._time(number)
+            self._tune(number)
         return end
 
     # --- where the run is -------------------------------------------------------------
@@ -140,8 +146,11 @@ class Study:
                 self._event("notice", f"{record.idea.title}: no kernel that was not tried yet")
 
     def _judge(self, number: int) -> None:
-        """Compile the round's kernels together, then verify one after the other."""
-        waiting = [k for k in self._unfinished() if k.verdict is None]
+        """Compile the round's kernels together, then verify one after the other.
+
+        Those with open tune lines wait for their sweep.
+        """
+        waiting = [k for k in self._unfinished() if k.verdict is None and not is_open(k)]
         if not waiting:
             return
         self.store.set_progress(self.run_id, number, f"building {len(waiting)} kernels")
@@ -159,9 +168,10 @@ class Study:
 
     def _time(self, number: int) -> None:
         """Times of what passed; the baselines once before, on a device that measures."""
-        waiting = [k for k in self._unfinished() if k.verdict is not None]
+        unfinished = self._unfinished()
+        waiting = [k for k in unfinished if k.verdict is not None and not is_open(k)]
         measures = self.bench.device().measures
-        if waiting and measures and self.run.baseline is None:
+        if unfinished and measures and self.run.baseline is None and not self._out_of_time():
             self._baseline(number)
         for position, kernel in enumerate(waiting, 1):
             if self._out_of_time():
@@ -171,6 +181,32 @@ class Study:
                 self._measure(kernel)
             else:
                 self._estimate(kernel)
+            self._tell(kernel.id)
+
+    def _tune(self, number: int) -> None:
+        """The sweeps of the kernels that leave their numbers open, each of them one kernel."""
+        for kernel in self._unfinished():
+            if not is_open(kernel) or self._out_of_time():
+                continue
+            title = self._idea(kernel).idea.title
+
+            def at_work(position: int, count: int, values: str, title: str = title) -> None:
+                message = f"tuning {position} of {count}, “{title}”: {values}"
+                self.store.set_progress(self.run_id, number, message)
+
+            sweep = Sweep(
+                kernel=kernel,
+                task=self.task,
+                settings=self.run.settings,
+                bench=self.bench,
+                trusted=self._idea(kernel).proposer in OWN,
+                keep=partial(self.store.add_configuration, kernel.id),
+                over=self._out_of_time,
+                at_work=at_work,
+            )
+            if not sweep.run():
+                return
+            self.store.end_sweep(kernel.id)
             self._tell(kernel.id)
 
     def _measure(self, kernel: KernelRecord) -> None:
@@ -204,8 +240,11 @@ class Study:
 
     def _own(self, kernels: Sequence[KernelRecord]) -> list[str]:
         """Those that came from our own templates."""
-        own = {record.id for record in self.run.ideas if record.proposer == "playbook"}
+        own = {record.id for record in self.run.ideas if record.proposer in OWN}
         return [kernel.source for kernel in kernels if kernel.idea_id in own]
+
+    def _idea(self, kernel: KernelRecord) -> IdeaRecord:
+        return next(record for record in self.run.ideas if record.id == kernel.idea_id)
 
     def _unfinished(self) -> list[KernelRecord]:
         return [kernel for kernel in self.run.kernels if not kernel.finished]
@@ -213,15 +252,13 @@ class Study:
     def _at_work(
         self, number: int, doing: str, kernel: KernelRecord, position: int, count: int
     ) -> None:
-        title = next(r.idea.title for r in self.run.ideas if r.id == kernel.idea_id)
+        title = self._idea(kernel).idea.title
         message = f"{doing} {position} of {count}, “{title}”: {kernel.label}"
         self.store.set_progress(self.run_id, number, message.removesuffix(": "))
 
     def _tell(self, kernel_id: int) -> None:
-        run = self.run
-        kernel = next(k for k in run.kernels if k.id == kernel_id)
-        title = next(r.idea.title for r in run.ideas if r.id == kernel.idea_id)
-        name = f"{title} · {kernel.label}" if kernel.label else title
+        kernel = next(k for k in self.run.kernels if k.id == kernel_id)
+        name = " · ".join(filter(None, [self._idea(kernel).idea.title, kernel.name]))
         kind = "measurement" if kernel.measurement is not None else "verdict"
         self._event(kind, f"{name}: {outcome_text(kernel)}")
 
@@ -230,19 +267,20 @@ class Study:
 
 
 def _new(run: Run, branches: Sequence[Branch]) -> list[Branch]:
-    """Branches that the run has not tried, tune lines filled with their first values."""
-    known = {kernel.source for kernel in run.kernels}
+    """Branches that the run has not tried, tune lines without a choice filled in."""
+    known = {kernel.template or kernel.source for kernel in run.kernels}
     new = []
     for branch in branches:
-        source = _filled(branch.source)
+        source = _closed(branch.source)
         if source not in known:
             known.add(source)
             new.append(Branch(source=source, label=branch.label))
     return new
 
 
-def _filled(source: str) -> str:
+def _closed(source: str) -> str:
     try:
-        return filled(source)
+        kernel = parse(source)
     except ContractError:
         return source  # its verdict will say what is wrong with it
+    return source if open_tunes(kernel) else fill(kernel)

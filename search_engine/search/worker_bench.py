@@ -17,7 +17,7 @@ from search_engine.proposers._base import Idea
 from search_engine.settings import SearchSettings
 from search_engine.store.records import KernelRecord
 from search_engine.task import CaptureRequest, Task
-from search_engine.verdict import Baseline, Estimate, Measurement, Verdict
+from search_engine.verdict import Baseline, Estimate, Measurement, Sample, Verdict
 from search_engine.workers.worker import Replay, Worker
 
 logger = logging.getLogger(__name__)
@@ -103,6 +103,11 @@ class WorkerBench:
         """Times of eager and torch.compile. Raises WorkerDied."""
         baseline: Baseline = self._worker.call("baseline", timeout=BASELINE_SECONDS)
         return baseline
+
+    def glance(self, source: str) -> Sample:
+        """A short timing of a kernel. Raises WorkerDied."""
+        sample: Sample = self._worker.call("glance", source, timeout=BASELINE_SECONDS)
+        return sample
 
     def measure(self, source: str) -> Measurement:
         """Times of a kernel. Raises WorkerDied, MeasurementRejected."""

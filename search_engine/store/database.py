@@ -20,10 +20,10 @@ from search_engine.errors import StoreError
 if TYPE_CHECKING:
     from typing_extensions import Self
 
-SCHEMA_VERSION = 1
 BUSY_SECONDS = 10.0  # how long a write waits for another process's
 
-_SCHEMA = """
+# One entry per version of the schema: what leads there from the version before.
+_MIGRATIONS = ("""
 CREATE TABLE runs (
     id TEXT PRIMARY KEY, path TEXT NOT NULL, qualname TEXT NOT NULL, fingerprint TEXT NOT NULL,
     request TEXT NOT NULL, settings TEXT NOT NULL, status TEXT NOT NULL, message TEXT NOT NULL,
@@ -59,7 +59,15 @@ CREATE TABLE model_calls (
     input_tokens INTEGER, output_tokens INTEGER, cost REAL, seconds REAL,
     prompt TEXT NOT NULL, reply TEXT
 ) STRICT;
-"""
+""", """
+ALTER TABLE kernels ADD COLUMN template TEXT;
+CREATE TABLE configurations (
+    id INTEGER PRIMARY KEY, kernel_id INTEGER NOT NULL REFERENCES kernels ON DELETE CASCADE,
+    choice TEXT NOT NULL, entry TEXT NOT NULL,
+    UNIQUE (kernel_id, choice)
+) STRICT;
+""")  # fmt: skip
+SCHEMA_VERSION = len(_MIGRATIONS)
 
 
 class Database:
@@ -162,11 +170,13 @@ class Database:
         if version == SCHEMA_VERSION:
             return
         with self._transaction() as db:
-            if db.execute("PRAGMA user_version").fetchone()[0] == 0:
-                for statement in _SCHEMA.split(";"):
+            # Read again: another process may have been faster.
+            found = db.execute("PRAGMA user_version").fetchone()[0]
+            for migration in _MIGRATIONS[found:]:
+                for statement in migration.split(";"):
                     if statement.strip():
                         db.execute(statement)
-                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+            db.execute(f"PRAGMA user_version = {max(found, SCHEMA_VERSION)}")
 
     def change_counter(self) -> int:
         """Changes when another connection wrote: a cheap poll."""

@@ -10,7 +10,7 @@ from search_engine.deliver.delivery import Delivery
 from search_engine.proposers._base import Idea
 from search_engine.settings import SearchSettings
 from search_engine.task import CaptureRequest, Task
-from search_engine.verdict import Baseline, BuildInfo, Estimate, Measurement, Verdict
+from search_engine.verdict import Baseline, BuildInfo, Estimate, Measurement, Sample, Verdict
 
 # queued: written by who clicked, no search process yet. running: a search process holds the
 # lease. finished / stopped / failed: the end; `message` says why in one sentence.
@@ -34,8 +34,40 @@ class IdeaRecord:
 
 
 @frozen
+class Configuration:
+    """One choice of values for a kernel's tune lines, with what came of it.
+
+    ``glance`` is the first, short timing, and all there is where it said that the
+    configuration cannot be the fastest. ``seconds`` is what trying it took.
+    """
+
+    values: dict[str, str]
+    verdict: Verdict
+    builds: tuple[BuildInfo, ...] = ()
+    glance: Sample | None = None
+    measurement: Measurement | None = None
+    estimate: Estimate | None = None
+    seconds: float = 0.0
+
+    @property
+    def time(self) -> Sample | None:
+        """The measured time where there is one, else the estimate, as a time without spread."""
+        if self.measurement is not None:
+            return self.measurement.kernel
+        if self.estimate is None:
+            return None
+        modelled = self.estimate.seconds
+        return Sample(modelled, modelled, modelled, 0)
+
+
+@frozen
 class KernelRecord:
-    """One branch of an idea with everything known of it so far."""
+    """One branch of an idea with everything known of it so far.
+
+    A branch with tune lines is one kernel: ``template`` is its text with the lines open,
+    ``configurations`` are those tried so far, and ``source``, verdict and times are of the
+    best of them.
+    """
 
     id: int
     idea_id: int
@@ -48,6 +80,23 @@ class KernelRecord:
     estimate: Estimate | None
     created: float  # unix time
     finished: bool  # nothing more will be done with it
+    template: str | None = None
+    configurations: tuple[Configuration, ...] = ()
+
+    @property
+    def chosen(self) -> Configuration | None:
+        """The configuration that ``source`` is."""
+        tried = self.configurations
+        timed = [c for c in tried if c.verdict.accepted and c.time is not None]
+        passed = [c for c in tried if c.verdict.accepted]
+        fastest = min(timed, key=lambda c: c.time.median if c.time else 0.0, default=None)
+        return fastest or next(iter([*passed, *tried]), None)
+
+    @property
+    def name(self) -> str:
+        """The label with the values of the tune lines: ``two rows, BLOCK=256``."""
+        values = {} if self.chosen is None else self.chosen.values
+        return ", ".join(filter(None, [self.label, *(f"{k}={v}" for k, v in values.items())]))
 
     @property
     def seconds(self) -> float | None:

@@ -22,6 +22,7 @@ from search_engine.settings import SearchSettings
 from search_engine.store.database import Database
 from search_engine.store.records import (
     ENDED,
+    Configuration,
     Decision,
     Event,
     IdeaRecord,
@@ -126,10 +127,19 @@ class Store(Database):
                 kernels = self._db.execute(
                     "SELECT * FROM kernels WHERE run_id = ? ORDER BY id", (run_id,)
                 ).fetchall()
+                tried = self._db.execute(
+                    "SELECT kernel_id, entry FROM configurations WHERE kernel_id IN "
+                    "(SELECT id FROM kernels WHERE run_id = ?) ORDER BY id",
+                    (run_id,),
+                ).fetchall()
             finally:
                 self._db.execute("COMMIT")
         if row is None:
             raise StoreError(f"There is no run {run_id!r}: `kernel-lsp runs` lists them.")
+        configurations: dict[int, list[Configuration]] = {}
+        for entry in tried:
+            found = serial.loads(entry["entry"], Configuration)
+            configurations.setdefault(entry["kernel_id"], []).append(found)
         return Run(
             id=row["id"],
             path=row["path"],
@@ -147,7 +157,7 @@ class Store(Database):
             task=_optional(row["task"], Task),
             baseline=_optional(row["baseline"], Baseline),
             ideas=tuple(self._idea(r) for r in ideas),
-            kernels=tuple(self._kernel(r) for r in kernels),
+            kernels=tuple(self._kernel(r, configurations.get(r["id"], ())) for r in kernels),
             winner_id=row["winner_id"],
             delivery=_optional(row["delivery"], Delivery),
             alive=row["status"] == "running" and row["lease_until"] > time.time(),
@@ -165,7 +175,7 @@ class Store(Database):
         )
 
     @staticmethod
-    def _kernel(row: sqlite3.Row) -> KernelRecord:
+    def _kernel(row: sqlite3.Row, configurations: Sequence[Configuration]) -> KernelRecord:
         return KernelRecord(
             id=row["id"],
             idea_id=row["idea_id"],
@@ -180,6 +190,8 @@ class Store(Database):
             estimate=_optional(row["estimate"], Estimate),
             created=row["created"],
             finished=bool(row["finished"]),
+            template=row["template"],
+            configurations=tuple(configurations),
         )
 
     def _update_run(self, run_id: str, **columns: Any) -> None:
@@ -282,6 +294,38 @@ class Store(Database):
             db.execute(
                 "UPDATE kernels SET estimate = ?, finished = 1 WHERE id = ?", (text, kernel_id)
             )
+
+    def add_configuration(
+        self, kernel_id: int, configuration: Configuration, best: str | None
+    ) -> None:
+        """A configuration that was tried, once; ``best`` is its source where it leads.
+
+        Both in one write: the kernel is at every moment what its configurations say.
+        """
+        with self._transaction() as db:
+            choice = json.dumps(configuration.values, sort_keys=True)
+            added = db.execute(
+                "INSERT OR IGNORE INTO configurations (kernel_id, choice, entry) VALUES (?, ?, ?)",
+                (kernel_id, choice, serial.dumps(configuration)),
+            ).rowcount
+            if best is None or not added:
+                return
+            measurement, estimate = configuration.measurement, configuration.estimate
+            db.execute(
+                "UPDATE kernels SET template = COALESCE(template, source), source = ?, "
+                "verdict = ?, builds = ?, measurement = ?, estimate = ? WHERE id = ?",
+                (
+                    best, serial.dumps(configuration.verdict),
+                    serial.dumps(list(configuration.builds)),
+                    None if measurement is None else serial.dumps(measurement),
+                    None if estimate is None else serial.dumps(estimate), kernel_id,
+                ),
+            )  # fmt: skip
+
+    def end_sweep(self, kernel_id: int) -> None:
+        """No more configurations are tried: the kernel is finished as it stands."""
+        with self._transaction() as db:
+            db.execute("UPDATE kernels SET finished = 1 WHERE id = ?", (kernel_id,))
 
     def offer(self, run_id: str, kernel_id: int, delivery: Delivery) -> None:
         """The winner with its files and edit: it waits for a decision."""

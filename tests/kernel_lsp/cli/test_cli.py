@@ -1,6 +1,7 @@
 """The commands as a user or a program calls them: output, files, exit codes."""
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from kernel_lsp.cli import COMMANDS, main
+from search_engine.store.records import Configuration
 from search_engine.store.store import Store
+from search_engine.verdict import Measurement, Sample, Verdict
 
 SEARCH = """
 from pathlib import Path
@@ -76,6 +79,31 @@ def test_show(finished: str, net: Path, capsys: pytest.CaptureFixture[str]) -> N
     assert [k["source"] for k in run["ideas"][0]["kernels"]] == ["// one\n", "// two\n"]
     assert main(["show", finished, "--diff"]) == 0
     assert "+@Net_cuda" in capsys.readouterr().out
+
+
+def test_show_what_was_tried_of_tune_lines(
+    finished: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sample = Sample(2e-4, 1.9e-4, 2.1e-4, 20)
+    with Store() as store:
+        kernel = store.run(finished).kernels[1]
+        for values, entry in (
+            ("64", {"measurement": Measurement("d", sample, sample, {})}),
+            ("128", {"glance": Sample(3e-4, 3e-4, 3e-4, 5)}),
+        ):
+            best = f"// BLOCK {values}\n" if values == "64" else None
+            store.add_configuration(
+                kernel.id, Configuration({"BLOCK": values}, Verdict(True, "d"), **entry), best
+            )
+    assert main(["show", finished]) == 0
+    shown = capsys.readouterr().out
+    assert re.search(
+        r"64 +0.200 ms +← chosen *\n *128 +given up after a first timing of 0.300", shown
+    )
+    assert main(["show", finished, "--kernel", str(kernel.id)]) == 0
+    assert capsys.readouterr().out == "// BLOCK 64\n"
+    assert main(["show", finished, "--kernel", str(kernel.id), "--template"]) == 0
+    assert capsys.readouterr().out == "// two\n"
 
 
 @pytest.mark.parametrize("command", ["show", "accept", "reject", "revert", "stop"])

@@ -23,6 +23,7 @@ from search_engine.judgement import (
     SideBySide,
 )
 from search_engine.proposers._base import Branch, Idea, Proposer
+from search_engine.search.loop import Study
 from search_engine.settings import SearchSettings
 from search_engine.store.store import Store
 from search_engine.task import CaptureRequest, Task, TensorSpec
@@ -163,6 +164,10 @@ class FakeBench:
         self._log("baseline", "")
         return Baseline("fake", _sample(1e-3), {"default": _sample(2e-4)})
 
+    def glance(self, source: str) -> Sample:
+        self._log("glance", source)
+        return _sample(self._seconds(source))
+
     def measure(self, source: str) -> Measurement:
         self._log("measure", source)
         if "dies" in source:
@@ -204,6 +209,18 @@ class FakeBench:
 
     def close(self) -> None:
         self.closed = True
+
+
+def study(store: Store, bench=None, proposers=None, **settings) -> Study:
+    """A study that holds its run's lease."""
+    run_id = start(store, **{"rounds": 2, "ideas": 2, "branches": 3, **settings})
+    assert store.claim(run_id, "test")
+    store.set_task(run_id, TASK)
+    return Study(store, run_id, TASK, bench or FakeBench(), proposers or [FakeProposer()])
+
+
+def events(study: Study, kind: str) -> list[str]:
+    return [e.message for e in study.store.events(study.run_id) if e.kind == kind]
 
 
 def _sample(median: float) -> Sample:

@@ -1,9 +1,8 @@
 import pytest
-from fake_search import TASK, FakeBench, FakeProposer, kernel_text, start
+from fake_search import TASK, FakeBench, FakeProposer, events, kernel_text, study
 
 from search_engine.errors import KernelLspError
 from search_engine.proposers._base import Branch, Idea
-from search_engine.search.loop import Study
 from search_engine.store.store import Store
 
 
@@ -11,17 +10,6 @@ from search_engine.store.store import Store
 def store(tmp_path):
     with Store(tmp_path / "store.db") as store:
         yield store
-
-
-def study(store, bench=None, proposers=None, **settings):
-    run_id = start(store, **{"rounds": 2, "ideas": 2, "branches": 3, **settings})
-    assert store.claim(run_id, "test")
-    store.set_task(run_id, TASK)
-    return Study(store, run_id, TASK, bench or FakeBench(), proposers or [FakeProposer()])
-
-
-def events(study, kind):
-    return [e.message for e in study.store.events(study.run_id) if e.kind == kind]
 
 
 def test_rounds_times_ideas_times_branches(store):
@@ -142,8 +130,8 @@ def test_a_proposer_that_fails_is_told_and_passed_over(store):
     assert any("bad has no ideas" in e and "try later" in e for e in events(one, "notice"))
 
 
-def test_tune_lines_get_their_first_value(store):
-    text = "// tune: BLOCK = 64 | 128\n" + kernel_text("t").replace("256", "BLOCK")
+def test_a_tune_line_without_a_choice_is_filled_in(store):
+    text = "// tune: BLOCK = 64\n" + kernel_text("t").replace("256", "BLOCK")
 
     class Tuning(FakeProposer):
         def branches(self, task, idea, history, count):
@@ -151,7 +139,9 @@ def test_tune_lines_get_their_first_value(store):
 
     one = study(store, proposers=[Tuning()], rounds=1, ideas=1)
     one.search()
-    assert one.run.kernels[0].source.startswith("#define BLOCK 64  // tune: BLOCK = 64\n")
+    kernel = one.run.kernels[0]
+    assert kernel.source.startswith("#define BLOCK 64  // tune: BLOCK = 64\n")
+    assert (kernel.template, kernel.configurations) == (None, ())
 
 
 def test_a_kernel_that_was_verified_but_not_estimated_is_taken_up_again(store):

@@ -6,8 +6,10 @@ import signal
 import pytest
 
 from search_engine.errors import CaptureError, WorkerDied
+from search_engine.search.sweep import Sweep
 from search_engine.search.worker_bench import WorkerBench
 from search_engine.settings import SearchSettings
+from search_engine.store.records import KernelRecord
 from search_engine.task import CaptureRequest
 
 TEXT = """\
@@ -80,3 +82,33 @@ def test_a_file_that_takes_the_process_down(make_bench):
     bench = make_bench(TEXT.replace("import os, torch", "import os; os._exit(3); import torch"))
     with pytest.raises(CaptureError, match=r"net\.py .*exit code 3"):
         bench.capture()
+
+
+def test_a_sweep_on_the_cpu_device_ranks_by_estimate(make_bench):
+    # 256 elements in blocks of 96 leave a block that reads and writes past the end.
+    template = "// tune: BLOCK = 96 | 32 | 64\n" + KERNEL.replace(
+        "x.size(0), 64", "ceil_div(x.numel(), BLOCK), BLOCK"
+    ).replace("* 64", "* BLOCK")
+    bench = make_bench()
+    kept = []
+    sweep = Sweep(
+        kernel=KernelRecord(1, 1, 0, "", template, (), None, None, None, 0.0, False),
+        task=bench.capture(),
+        settings=SearchSettings(device="cpu"),
+        bench=bench,
+        trusted=True,
+        keep=lambda configuration, best: kept.append((configuration, best)),
+        over=lambda: False,
+        at_work=lambda position, count, values: None,
+    )
+    assert sweep.run()
+    tried = {configuration.values["BLOCK"]: configuration for configuration, _ in kept}
+    assert set(tried) == {"32", "64", "96"}
+    assert not tried["96"].verdict.accepted
+    assert tried["96"].estimate is None
+    passed = [tried["32"], tried["64"]]
+    assert all(done.verdict.accepted and done.measurement is None for done in passed)
+    fastest = min(passed, key=lambda done: done.estimate.seconds)
+    last = [(configuration, best) for configuration, best in kept if best is not None][-1]
+    assert last[0] == fastest
+    assert f"#define BLOCK {fastest.values['BLOCK']} " in last[1]

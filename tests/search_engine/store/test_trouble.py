@@ -6,12 +6,15 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from writer import start
+from writer import REQUEST, start
 
 from search_engine import data_folder as folders
+from search_engine import serial
 from search_engine.errors import StoreError
+from search_engine.proposers._base import Idea
+from search_engine.store import database
 from search_engine.store import store as store_module
-from search_engine.store.database import SCHEMA_VERSION
+from search_engine.store.database import SCHEMA_VERSION, Database
 from search_engine.store.store import Store
 
 
@@ -60,6 +63,32 @@ def test_a_newer_store(path):
     assert f"newer kernel-lsp (schema {SCHEMA_VERSION + 1}" in refused(path)
     db = sqlite3.connect(path)  # and nothing was done to it
     assert db.execute("SELECT id FROM runs").fetchone() == (run_id,)
+    db.close()
+
+
+def test_a_store_of_the_first_schema_is_brought_up_to_date(path, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(database, "_MIGRATIONS", database._MIGRATIONS[:1])
+        patch.setattr(database, "SCHEMA_VERSION", 1)
+        Database(path).close()
+    db = sqlite3.connect(path)
+    db.execute(
+        "INSERT INTO runs VALUES ('r', '/net.py', 'Net', 'f', ?, '{}', 'finished', 'done', 'none', "
+        "1, 0, 0, 0, NULL, NULL, NULL, NULL, NULL, 0)",
+        (serial.dumps(REQUEST),),
+    )
+    idea = serial.dumps(Idea("i", "r", "memory access", None))
+    db.execute("INSERT INTO ideas VALUES (1, 'r', 1, 0, 'playbook', ?, 1)", (idea,))
+    db.execute(
+        "INSERT INTO kernels VALUES (1, 'r', 1, 0, 'l', 'code', '[]', NULL, NULL, NULL, 0, 1)"
+    )
+    db.commit()
+    db.close()
+    with Store(path) as store:
+        (kernel,) = store.run("r").kernels
+        assert (kernel.source, kernel.template, kernel.configurations) == ("code", None, ())
+    db = sqlite3.connect(path)
+    assert db.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION,)
     db.close()
 
 
