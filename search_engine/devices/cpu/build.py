@@ -25,6 +25,7 @@ from search_engine.devices.cpu.parallel import (
     Rules,
     run_rules,
 )
+from search_engine.devices.cpu.ptx.statements import rewrite
 from search_engine.devices.cpu.rewrite import entry_lines, translate
 from search_engine.devices.cpu.screen import (
     foreign_files,
@@ -44,6 +45,12 @@ LEAST_FREE_BYTES = 8 * 2**20
 _NAME = "kernel.cu"
 _DIAGNOSTIC = re.compile(
     rf"(?:^|/){re.escape(_NAME)}:(\d+)(?::(\d+))?: (?:fatal )?error: (.*)", re.M
+)
+# An error inside a template of the runtime, with the kernel's line that asked for it.
+_INSTANTIATED = re.compile(
+    rf"(?:^|/){re.escape(_NAME)}:(\d+)(?::(\d+))?: +required from here\n"
+    r"[^\n]*: error: (?:static assertion failed: )?([^\n]*)",
+    re.M,
 )
 
 
@@ -231,9 +238,10 @@ class Builder:
         if not output.exists():
             self._require_space()
             return _header_findings(_diagnostics(log, kernel), log)
-        text = output.read_text(errors="replace")
+        text, found = rewrite(output.read_text(errors="replace"), f"{key}/{_NAME}")
+        output.write_text(text)
         last = kernel.source.count("\n") + 1
-        found = screen_preprocessed(text, f"{key}/{_NAME}")
+        found = found or screen_preprocessed(text, f"{key}/{_NAME}")
         return _distinct([f for f in found if f.line is None or f.line <= last])
 
     def _take(self, folder: Path, key: str, kernel: Kernel) -> Build | list[Finding]:
@@ -277,7 +285,7 @@ def _diagnostics(log: str, kernel: Kernel) -> list[Finding]:
     """The compiler's errors in the kernel's own lines, and in those that make its entries."""
     entries = entry_lines(kernel)
     findings = []
-    for line, column, message in _DIAGNOSTIC.findall(log):
+    for line, column, message in _DIAGNOSTIC.findall(log) or _INSTANTIATED.findall(log):
         number = int(line)
         if number in entries:
             findings.append(Finding("signature", message[:300], entries[number]))

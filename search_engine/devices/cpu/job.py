@@ -19,7 +19,7 @@ Mode: TypeAlias = Literal["plain", "check", "count"]
 
 _KNOWN_CHECKS = frozenset({
     "race", "divergent-barrier", "divergent-shuffle", "out-of-bounds", "uninitialised-shared",
-    "misaligned", "assert", "fault",
+    "misaligned", "assert", "fault", "misuse",
 })  # fmt: skip
 
 

@@ -17,7 +17,9 @@ _RUNTIME = frozenset({
     "simt_thread_index", "simt_block_index", "simt_block_size", "simt_grid_size", "simt_lane",
     "simt_hooked", "simt_dynamic_shared", "simt_barrier", "simt_barrier_reduce",
     "simt_grid_barrier", "simt_fence", "simt_atomic", "simt_assert", "simt_trap",
-    "simt_exchange", "simt_absent", "simt_converged", "simt_clock",
+    "simt_exchange", "simt_absent", "simt_converged", "simt_clock", "simt_access", "simt_misuse",
+    "simt_shared_address", "simt_shared_pointer", "simt_is_shared", "simt_copy_async",
+    "simt_copy_commit", "simt_copy_wait", "simt_mma", "simt_ldmatrix", "simt_stmatrix",
 })  # fmt: skip
 _KINDS_OF_HOOK = "read", "write", "unaligned_read", "unaligned_write", "read_write"
 _HOOKS = frozenset({

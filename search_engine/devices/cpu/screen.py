@@ -100,7 +100,7 @@ def screen_preprocessed(text: str, name: str) -> list[Finding]:
 
     ``name`` is the kernel's file name as the line markers have it.
     """
-    rows, numbers = _own_lines(text, name)
+    _, rows, numbers = own_lines(text, name)
     findings = []
     for finding in _tokens(tokenize("\n".join(rows))):
         line = numbers[(finding.line or 1) - 1] if numbers else None
@@ -108,16 +108,18 @@ def screen_preprocessed(text: str, name: str) -> list[Finding]:
     return findings
 
 
-def _own_lines(text: str, name: str) -> tuple[list[str], list[int]]:
-    """The kernel's own lines after preprocessing, and the source line of each."""
+def own_lines(text: str, name: str) -> tuple[list[int], list[str], list[int]]:
+    """The kernel's own lines after preprocessing: index in the text, text, source line."""
     files = [name]
+    places: list[int] = []
     rows: list[str] = []
     numbers: list[int] = []
     number = 1
-    for row in text.split("\n"):
+    for place, row in enumerate(text.split("\n")):
         marker = _MARKER.match(row) if row.startswith("# ") else None
         if marker is None:
             if files[-1] == name:
+                places.append(place)
                 rows.append(row)
                 numbers.append(number)
             number += 1
@@ -130,7 +132,7 @@ def _own_lines(text: str, name: str) -> tuple[list[str], list[int]]:
                 files.pop()
         else:
             files[-1] = file
-    return rows, numbers
+    return places, rows, numbers
 
 
 def _tokens(tokens: Sequence[Token]) -> Iterator[Finding]:
@@ -163,7 +165,8 @@ def _pragma(words: Sequence[Token], line: int) -> Iterator[Finding]:
 def _identifier(tokens: Sequence[Token], index: int, line: int) -> Iterator[Finding]:
     text = tokens[index].text
     if text in ("asm", "__asm", "__asm__"):
-        yield Finding("unsupported", "the cpu device cannot run inline PTX (`asm`)", line)
+        # Statements have been translated by now (ptx/statements.py): this is a declaration.
+        yield Finding("unsupported", "the cpu device cannot run `asm` outside a statement", line)
     elif text in ("__attribute__", "__attribute"):
         for name in _attribute_names(tokens, index + 1):
             if name.strip("_") not in _HARMLESS_ATTRIBUTES:

@@ -5,4 +5,6 @@
 #include "simt/math.h"
 #include "simt/warp.h"
 #include "simt/atomic.h"
+#include "simt/address.h"
+#include "simt/ptx.h"
 #include "simt/launch.h"

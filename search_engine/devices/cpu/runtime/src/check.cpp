@@ -45,8 +45,9 @@ struct Shadow {
 };
 
 static Shadow of_arena, of_dynamic, of_module;
-static uint32_t* initialised[2];  // shared memory: block run << 4 | bytes written
+static uint32_t* initialised[2];  // shared memory: block run << 5 | in flight << 4 | bytes written
 static uint8_t* kinds;            // per cell of the module: 0 nothing, 1 shared, 2 global
+static constexpr uint32_t IN_FLIGHT = 16;
 static uint32_t now, launch_start, block_start, block_run;
 static bool fence_used, initialised_unknown;
 static const Range* last_range;
@@ -254,7 +255,7 @@ static void check_cell(Cell& cell, uint8_t bytes, bool write, bool atomic, bool 
 
 static void check_cells(Shadow& shadow, uint32_t* init, uintptr_t address, uint32_t size,
                         bool write, bool atomic, bool shared, uintptr_t pc, int line) {
-  bool uninitialised = false;
+  bool uninitialised = false, in_flight = false;
   for (uintptr_t a = address; a < address + size;) {
     size_t index = (a - shadow.begin) / 4;
     uint32_t first = (uint32_t)(a - shadow.begin) & 3;
@@ -264,15 +265,31 @@ static void check_cells(Shadow& shadow, uint32_t* init, uintptr_t address, uint3
     check_cell(shadow.cells[index], bytes, write, atomic, shared, address, size, pc, line);
     if (init) {
       uint32_t& state = init[index];
-      if (state >> 4 != block_run) state = block_run << 4;
-      if ((!write || atomic) && (state & bytes) != bytes) uninitialised = true;
-      if (write) state |= bytes;
+      if (state >> 5 != block_run) state = block_run << 5;
+      if ((!write || atomic) && (state & bytes) != bytes) {
+        uninitialised = true;
+        in_flight = state & IN_FLIGHT;
+      }
+      if (write) state = (state | bytes) & ~IN_FLIGHT;
     }
     a += count;
   }
-  if (uninitialised && !initialised_unknown)
+  if (in_flight)
+    report("uninitialised-shared",
+           "shared memory is read that an asynchronous copy has not arrived in: the copying thread "
+           "waits first (cp.async.wait_group), then the block (__syncthreads)",
+           pc, line);
+  else if (uninitialised && !initialised_unknown)
     report("uninitialised-shared", "shared memory is read that the block has not written", pc,
            line);
+}
+
+void check_in_flight(uintptr_t address, uint32_t size) {
+  uintptr_t dynamic = (uintptr_t)simt_dynamic_shared;
+  bool is_dynamic = address - dynamic < MAX_DYNAMIC_SHARED;
+  uint32_t* state = initialised[is_dynamic ? 0 : 1];
+  size_t first = (address - (is_dynamic ? of_dynamic.begin : of_module.begin)) / 4;
+  for (size_t i = first; i < first + size / 4; ++i) state[i] = block_run << 5 | IN_FLIGHT;
 }
 
 static const Range* range_of(uintptr_t begin, uintptr_t end) {

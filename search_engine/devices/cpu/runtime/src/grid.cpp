@@ -81,6 +81,10 @@ static Block* make_block(void* memory, uint32_t threads) {
   return b;
 }
 
+static void free_block(Block* b) {
+  for (uint32_t i = 0; i < b->thread_count; ++i) free_copies(b->threads[i]);
+}
+
 static void enter_block(Block* b) {
   block = b;
   simt_block_index = b->index;
@@ -91,7 +95,10 @@ static void reset_block(Block* b, uint64_t linear) {
   const Dim& grid = launch->grid;
   b->index = {(uint32_t)(linear % grid.x), (uint32_t)(linear / grid.x % grid.y),
               (uint32_t)(linear / grid.x / grid.y)};
-  for (uint32_t i = 0; i < b->thread_count; ++i) b->threads[i].state = READY;
+  for (uint32_t i = 0; i < b->thread_count; ++i) {
+    b->threads[i].state = READY;
+    forget_copies(b->threads[i]);
+  }
 }
 
 static void begin_slice(bool first_time) {
@@ -113,6 +120,7 @@ static void run_independent(uint32_t threads) {
     if (count_enough()) break;
   }
   block = nullptr;
+  free_block(b);
   munmap(b, bytes);
 }
 
@@ -159,6 +167,7 @@ static void run_cooperative(uint32_t threads) {
     if (mode == Mode::check && waiting) check_launch_begin();
   }
   block = nullptr;
+  for (uint64_t i = 0; i < launch->block_count; ++i) free_block((Block*)(memory + i * each));
   munmap(memory, bytes);
   munmap(saved, copies);
 }

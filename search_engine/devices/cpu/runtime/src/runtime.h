@@ -41,8 +41,11 @@ struct Launch {
 
 enum ThreadState : uint8_t { READY, AT_COLLECTIVE, AT_CONVERGENCE, AT_BARRIER, AT_GRID, DONE };
 
+struct Copies;  // a thread's asynchronous copies under way, see copies.cpp
+
 struct Thread {
   void* stack_pointer;
+  Copies* copies;
   int stack;  // index, -1: none yet
   ThreadState state;
   uint8_t kind;       // of the collective or barrier reduction
@@ -87,10 +90,15 @@ constexpr uint32_t MAX_DYNAMIC_SHARED = 232448;
 void scheduler_start(uint64_t most_threads);
 // Runs the block until it has ended (true) or waits at the grid's barrier (false).
 bool run_block();
+[[noreturn]] void no_memory();
 [[noreturn]] void end_launch_from_thread();  // after a finding that allows no going on
 bool on_guard_page(uintptr_t address);
 bool on_current_stack(uintptr_t address);
 bool is_builtin(uintptr_t address);  // threadIdx and its kind
+
+// --- copies.cpp ---
+void forget_copies(Thread& of);
+void free_copies(Thread& of);
 
 // --- grid.cpp ---
 void run_launch(Launch& what);
@@ -103,6 +111,8 @@ void check_block_begin(bool first_time);
 void check_barrier_released();
 void check_warp_synchronised(Warp& warp, uint32_t lanes);
 void check_slice_end();
+// Shared memory that an asynchronous copy was issued for: nobody may read it.
+void check_in_flight(uintptr_t address, uint32_t size);
 void check_access(uintptr_t address, uint32_t size, bool write, bool atomic, uintptr_t pc,
                   int line);
 

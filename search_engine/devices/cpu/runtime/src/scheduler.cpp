@@ -94,6 +94,11 @@ static void thread_main() {
   abort();
 }
 
+void no_memory() {
+  fprintf(stderr, "no memory\n");
+  _exit(3);
+}
+
 void end_launch_from_thread() {
   stopped = true;
   void* unused;

@@ -54,9 +54,32 @@ const simt_Published* simt_exchange(int kind, unsigned mask, unsigned long long 
 unsigned long long simt_absent(int lane, unsigned mask, int line);
 unsigned simt_converged(int line);
 long long simt_clock(void);
+
+// Memory that the headers touch for the kernel, and shared memory by its 32-bit addresses.
+void simt_access(const void* address, unsigned long size, int write, int line);
+void simt_misuse(const char* text, int line);
+unsigned long long simt_shared_address(const void* pointer);
+void* simt_shared_pointer(unsigned long long address, int line);
+int simt_is_shared(const void* pointer);
+void simt_copy_async(void* to, const void* from, unsigned size, unsigned taken, int line);
+void simt_copy_commit(void);
+void simt_copy_wait(int pending);
+
+struct simt_Mma {
+  int input;  // simt::MmaInput
+  int depth;
+  int half_sum;
+  unsigned a[4], b[2], c[4];  // c becomes the result
+};
+void simt_mma(simt_Mma* operands, int line);
+void simt_ldmatrix(unsigned long long address, int count, int transposed, unsigned* registers,
+                   int line);
+void simt_stmatrix(unsigned long long address, int count, int transposed,
+                   const unsigned* registers, int line);
 }
 
 namespace simt {
 enum Collective { SYNC = 1, SHUFFLE, VOTE, MATCH, REDUCE };
 enum BarrierReduction { COUNT = 1, AND, OR };
+enum MmaInput { F16, BF16, TF32, S8, U8, E4M3, E5M2 };
 }  // namespace simt
