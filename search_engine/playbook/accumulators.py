@@ -1,117 +1,272 @@
-"""One-pass statistics in CUDA-C: a small struct each, how a pack is added, how two merge.
+"""Row statistics in CUDA-C: one small struct for each kind, how it takes a pack, how two merge.
 
-Moments merge by Chan, Golub and LeVeque (1983), so the mean is subtracted before squaring
-however large it is. The softmax sum is Milakov and Gimelshein's online form (2018).
-Merging goes down the lanes in a fixed order: every thread gets the same bits, every run too.
+Every kind is written the same way, so that kernels need not know which one they hold:
+``definition`` gives the struct, ``merge`` and ``add``; ``team_merge`` and ``block_merge`` are
+derived from the fields. Merging follows a fixed order: every thread gets the same bits, every
+run too.
+
+Sums of floats carry what rounding takes from them (Knuth's two-sum), so that their error does
+not grow with the row. Moments merge by Chan, Golub and LeVeque (1983), so the mean is
+subtracted before squaring however large it is. The softmax sum is Milakov and Gimelshein's
+online form (2018). Of equal extremes the first wins, as in torch on the CPU; a NaN beats all.
 """
 
 from __future__ import annotations
 
+import re
+
 from attrs import frozen
 
-from search_engine.playbook.dtypes import FLOAT, Arithmetic
+from search_engine.playbook.dtypes import arithmetic, compute_type, is_float
+from search_engine.playbook.expression import Statistic
 
 
 @frozen
 class Accumulator:
-    """The C of one statistic kind; ``parts`` are the struct's fields that results name."""
+    """The C of one statistic kind in one type.
+
+    ``fields`` are (name, C type). ``merge`` is the body with ``a`` and ``b``; ``add`` that
+    with ``acc`` and the pack ``v[VEC]``, and ``first``, the column of ``v[0]``, where
+    ``indexed``. ``results`` give each part of the statistic from the struct ``{0}``.
+    ``symmetric``: merge(a, b) has the bits of merge(b, a).
+    """
 
     type: str
-    fields: tuple[str, ...]
+    value: str  # C type of an element
+    fields: tuple[tuple[str, str], ...]
     identity: str  # braced initialiser
     comment: str
-    merge: str  # body with a, b
-    add: str  # body with acc, v[VEC]
+    merge: str
+    add: str
+    results: dict[str, str]
+    indexed: bool = False
+    symmetric: bool = True
+
+    @property
+    def scratch(self) -> tuple[str, int]:
+        """(dtype, numbers) of the struct in scratch memory."""
+        kinds = [kind for _, kind in self.fields]
+        if len(set(kinds)) == 1:
+            return _DTYPES[kinds[0]], len(kinds)
+        wide = any(kind in ("double", "long long") for kind in kinds)
+        return ("int64" if wide else "int32"), len(kinds)
 
 
-def accumulator(kind: str, real: Arithmetic) -> Accumulator:
-    """The accumulator of a statistic kind, in that arithmetic."""
-    t, f, inf = real.type, real.suffix, real.infinity
-    if kind == "sum":
+_DTYPES = {"float": "float32", "double": "float64", "int": "int32", "long long": "int64"}
+_PREFIX = {"float": "", "double": "Double", "int": "Int", "long long": "Long"}
+_LOWEST = {
+    "float": "-INF", "double": "-INF64", "int": "-2147483647 - 1",
+    "long long": "-9223372036854775807LL - 1",
+}  # fmt: skip
+_HIGHEST = {
+    "float": "INF", "double": "INF64", "int": "2147483647", "long long": "9223372036854775807LL",
+}  # fmt: skip
+
+
+def accumulator(statistic: Statistic) -> Accumulator:
+    """The accumulator of a statistic."""
+    return of_kind(statistic.kind, statistic.dtype)
+
+
+def of_kind(kind: str, dtype: str) -> Accumulator:
+    """The accumulator of a kind that takes values of the dtype."""
+    return _KINDS[kind](kind, dtype)
+
+
+def covered(kind: str) -> bool:
+    """Whether rows can be reduced by this kind."""
+    return kind in _KINDS
+
+
+def _two_sum(t: str, a: str, b: str) -> str:
+    """Lines that give ``sum`` and ``lost``: a + b and exactly what its rounding dropped."""
+    return (
+        f"  const {t} sum = {a} + {b};\n"
+        f"  const {t} from_b = sum - {a};\n"
+        f"  const {t} lost = ({a} - (sum - from_b)) + ({b} - from_b);\n"
+    )
+
+
+def _sum(kind: str, dtype: str) -> Accumulator:
+    t = compute_type(dtype)
+    name = f"{_PREFIX[t]}Sum"
+    total = f"  {t} total = v[0];\n  for (int k = 1; k < VEC; ++k) total += v[k];\n"
+    if not is_float(dtype):
         return Accumulator(
-            "Sum", ("sum",), "{0}", "A plain sum.",
+            name, t, (("sum", t),), "{0}", "A sum of integers.",
             "  return {a.sum + b.sum};",
-            f"  {t} total = v[0];\n  for (int k = 1; k < VEC; ++k) total += v[k];\n"
-            "  acc.sum += total;",
-        )  # fmt: skip
-    if kind in ("max", "min"):
-        sign, choose = ("-", ">") if kind == "max" else ("", "<")
-        pick = f"a.{kind} {choose} b.{kind} || a.{kind} != a.{kind} ? a.{kind} : b.{kind}"
-        return Accumulator(
-            kind.capitalize(), (kind,), f"{{{sign}{inf}}}", "The extreme value; a NaN wins.",
-            f"  return {{{pick}}};",
-            f"  for (int k = 0; k < VEC; ++k) acc = merge(acc, {kind.capitalize()}{{v[k]}});",
-        )  # fmt: skip
-    if kind == "moments":
-        # Two ulp in the share of a merge move the mean by 2e-7 of the distance between the two.
-        divide = "__fdividef(b.count, count)" if real is FLOAT else "b.count / count"
-        return Accumulator(
-            "Moments", ("count", "mean", "m2"), "{0, 0, 0}",
-            "Elements so far, their mean, and the sum of squares about it.",
-            f"  const {t} count = a.count + b.count;\n"
-            f"  const {t} share = count > 0 ? {divide} : 0;\n"
-            f"  const {t} delta = b.mean - a.mean;\n"
-            "  return {count, a.mean + delta * share, "
-            "a.m2 + b.m2 + delta * delta * a.count * share};",
-            "  // The pack's own moments first: one division for VEC elements.\n"
-            f"  {t} mean = v[0];\n"
-            "  for (int k = 1; k < VEC; ++k) mean += v[k];\n"
-            "  mean /= VEC;\n"
-            f"  {t} m2 = 0;\n"
-            "  for (int k = 0; k < VEC; ++k) m2 += (v[k] - mean) * (v[k] - mean);\n"
-            "  acc = merge(acc, Moments{VEC, mean, m2});",
+            f"{total}  acc.sum += total;",
+            {"sum": "{0}.sum"},
         )  # fmt: skip
     return Accumulator(
-        "Softmax", ("max", "sum"), f"{{-{inf}, 0}}",
-        "The largest value so far, and the sum of exp(value - max).",
-        f"  const {t} top = fmax{f}(a.max, b.max);\n"
-        "  // While all is -infinity there is nothing to rescale (and -inf + inf would be NaN).\n"
-        f"  const {t} shift = top == -{inf} ? 0 : top;\n"
-        f"  return {{top, a.sum * exp{f}(a.max - shift) + b.sum * exp{f}(b.max - shift)}};",
-        f"  {t} top = acc.max;\n"
-        f"  for (int k = 0; k < VEC; ++k) top = fmax{f}(top, v[k]);\n"
-        f"  const {t} shift = top == -{inf} ? 0 : top;\n"
-        f"  {t} sum = acc.max == top ? acc.sum : acc.sum * exp{f}(acc.max - shift);\n"
-        f"  for (int k = 0; k < VEC; ++k) sum += exp{f}(v[k] - shift);\n"
-        "  acc = {top, sum};",
+        name, t, (("sum", t), ("rest", t)), "{0, 0}",
+        "A sum, and the rest that rounding took from it (Knuth's two-sum).",
+        _two_sum(t, "a.sum", "b.sum") + "  return {sum, a.rest + b.rest + lost};",
+        f"{total}  acc = merge(acc, {name}{{total, 0}});",
+        # An infinite sum has no rest.
+        {"sum": "({0}.sum - {0}.sum == 0 ? {0}.sum + {0}.rest : {0}.sum)"},
     )  # fmt: skip
 
 
-def definition(kind: str, real: Arithmetic, vec: int) -> list[str]:
+def _prod(kind: str, dtype: str) -> Accumulator:
+    t = compute_type(dtype)
+    return Accumulator(
+        f"{_PREFIX[t]}Product", t, (("prod", t),), "{1}", "A product.",
+        "  return {a.prod * b.prod};",
+        f"  {t} total = v[0];\n  for (int k = 1; k < VEC; ++k) total *= v[k];\n"
+        "  acc.prod *= total;",
+        {"prod": "{0}.prod"},
+    )  # fmt: skip
+
+
+def _extreme(kind: str, dtype: str) -> Accumulator:
+    t = compute_type(dtype)
+    name = f"{_PREFIX[t]}{kind.capitalize()}"
+    better = f"a.{kind} {'>' if kind == 'max' else '<'} b.{kind}"
+    comment = "The extreme value."
+    if is_float(dtype):
+        better += f" || a.{kind} != a.{kind}"
+        comment = "The extreme value; a NaN wins."
+    return Accumulator(
+        name, t, ((kind, t),), f"{{{(_LOWEST if kind == 'max' else _HIGHEST)[t]}}}", comment,
+        f"  return {better} ? a : b;",
+        f"  for (int k = 0; k < VEC; ++k) acc = merge(acc, {name}{{v[k]}});",
+        {kind: f"{{0}}.{kind}"},
+    )  # fmt: skip
+
+
+def _arg_extreme(kind: str, dtype: str) -> Accumulator:
+    t = compute_type(dtype)
+    # An index as wide as the value leaves no gap in the struct.
+    index = "long long" if t in ("double", "long long") else "int"
+    name = f"{_PREFIX[t]}Arg{kind.removeprefix('arg').capitalize()}"
+    sign, worst = (">", _LOWEST) if kind == "argmax" else ("<", _HIGHEST)
+    merge = "  if (a.value == b.value) return a.index < b.index ? a : b;\n"
+    comment = "The extreme value and where it stands; of equal ones the first."
+    if is_float(dtype):
+        comment += " A NaN wins."
+        merge += (
+            "  const bool a_nan = a.value != a.value, b_nan = b.value != b.value;\n"
+            "  if (a_nan && b_nan) return a.index < b.index ? a : b;\n"
+            f"  return a_nan || (!b_nan && a.value {sign} b.value) ? a : b;"
+        )
+    else:
+        merge += f"  return a.value {sign} b.value ? a : b;"
+    return Accumulator(
+        name, t, (("value", t), ("index", index)), f"{{{worst[t]}, {_HIGHEST[index]}}}", comment,
+        merge,
+        f"  for (int k = 0; k < VEC; ++k) acc = merge(acc, {name}{{v[k], first + k}});",
+        {"value": "{0}.value", "index": "{0}.index"},
+        indexed=True,
+    )  # fmt: skip
+
+
+def _moments(kind: str, dtype: str) -> Accumulator:
+    t = compute_type(dtype)
+    name = f"{_PREFIX[t]}Moments"
+    # Two ulp in the share of a merge move the mean by 2e-7 of the distance between the two.
+    divide = "__fdividef(b.count, count)" if t == "float" else "b.count / count"
+    return Accumulator(
+        name, t, (("count", t), ("mean", t), ("m2", t)), "{0, 0, 0}",
+        "Elements so far, their mean, and the sum of squares about it.",
+        f"  const {t} count = a.count + b.count;\n"
+        f"  const {t} share = count > 0 ? {divide} : 0;\n"
+        f"  const {t} delta = b.mean - a.mean;\n"
+        "  return {count, a.mean + delta * share, "
+        "a.m2 + b.m2 + delta * delta * a.count * share};",
+        "  // The pack's own moments first: one division for VEC elements.\n"
+        f"  {t} mean = v[0];\n"
+        "  for (int k = 1; k < VEC; ++k) mean += v[k];\n"
+        "  mean /= VEC;\n"
+        f"  {t} m2 = 0;\n"
+        "  for (int k = 0; k < VEC; ++k) m2 += (v[k] - mean) * (v[k] - mean);\n"
+        f"  acc = merge(acc, {name}{{VEC, mean, m2}});",
+        {"mean": "{0}.mean", "m2": "{0}.m2"},
+        symmetric=False,
+    )  # fmt: skip
+
+
+def _softmax(kind: str, dtype: str) -> Accumulator:
+    t, real = compute_type(dtype), arithmetic(dtype)
+    f, inf = real.suffix, real.infinity
+    return Accumulator(
+        f"{_PREFIX[t]}Softmax", t, (("max", t), ("sum", t), ("rest", t)), f"{{-{inf}, 0, 0}}",
+        "The largest value so far, the sum of exp(value - max), and what rounding took from it.",
+        f"  const {t} top = fmax{f}(a.max, b.max);\n"
+        "  // While all is -infinity there is nothing to rescale (and -inf + inf would be NaN).\n"
+        f"  const {t} shift = top == -{inf} ? 0 : top;\n"
+        f"  const {t} a_scale = exp{f}(a.max - shift), b_scale = exp{f}(b.max - shift);\n"
+        f"  const {t} a_sum = a.sum * a_scale, b_sum = b.sum * b_scale;\n"
+        + _two_sum(t, "a_sum", "b_sum")
+        + "  return {top, sum, a.rest * a_scale + b.rest * b_scale + lost};",
+        f"  {t} top = acc.max;\n"
+        f"  for (int k = 0; k < VEC; ++k) top = fmax{f}(top, v[k]);\n"
+        f"  const {t} shift = top == -{inf} ? 0 : top;\n"
+        f"  {t} total = 0;\n"
+        f"  for (int k = 0; k < VEC; ++k) total += exp{f}(v[k] - shift);\n"
+        f"  const {t} scale = acc.max == top ? 1 : exp{f}(acc.max - shift);\n"
+        f"  const {t} before = acc.sum * scale;\n"
+        + _two_sum(t, "before", "total")
+        + "  acc = {top, sum, acc.rest * scale + lost};",
+        {"max": "{0}.max", "sum": "({0}.sum + {0}.rest)"},
+        # Fused multiply-adds round a.rest * a_scale and b.rest * b_scale differently.
+        symmetric=False,
+    )  # fmt: skip
+
+
+_KINDS = {
+    "sum": _sum,
+    "prod": _prod,
+    "max": _extreme,
+    "min": _extreme,
+    "argmax": _arg_extreme,
+    "argmin": _arg_extreme,
+    "moments": _moments,
+    "softmax": _softmax,
+}
+
+
+def definition(a: Accumulator, vec: int) -> list[str]:
     """The struct, ``merge`` and ``add`` (of packs of ``vec``), each one block of text."""
-    a = accumulator(kind, real)
-    unroll = "#pragma unroll\n  for"
+    fields = "".join(f"  {kind} {name};\n" for name, kind in a.fields)
+    if len({kind for _, kind in a.fields}) == 1:
+        fields = f"  {a.fields[0][1]} {', '.join(name for name, _ in a.fields)};\n"
+    first = ", int first" if a.indexed else ""
+    body = re.sub(r"(?m)^  for", "#pragma unroll\n  for", a.add)
+    body = re.sub(r"\bVEC\b", str(vec), body)
     return [
-        f"// {a.comment}\nstruct {a.type} {{\n  {real.type} {', '.join(a.fields)};\n}};",
+        f"// {a.comment}\nstruct {a.type} {{\n{fields}}};",
         f"__device__ __forceinline__ {a.type} merge({a.type} a, {a.type} b) {{\n{a.merge}\n}}",
-        f"__device__ __forceinline__ void add({a.type}& acc, const {real.type} (&v)[{vec}]) {{\n"
-        + a.add.replace("VEC", str(vec)).replace("  for", unroll)
-        + "\n}",
+        f"__device__ __forceinline__ void add({a.type}& acc, const {a.value} (&v)[{vec}]{first}) "
+        f"{{\n{body}\n}}",
     ]
 
 
-def team_merge(kind: str, real: Arithmetic) -> str:
-    """``warp_merge(v)``: over a warp, the same bits in every lane."""
-    a = accumulator(kind, real)
+def team_merge(a: Accumulator, lanes: int = 32) -> str:
+    """``warp_merge(v)``: over groups of ``lanes`` lanes, the same bits in every lane."""
+    shuffle = "__shfl_xor_sync" if a.symmetric else "__shfl_down_sync"
+    team = "the warp" if lanes == 32 else f"{lanes} neighbouring lanes"
+    width = "" if lanes == 32 else f", {lanes}"
     lines = [
-        "// Over the warp, in a fixed order; every lane gets the result.",
+        f"// Over {team}, in a fixed order; every lane gets the result.",
         f"__device__ __forceinline__ {a.type} warp_merge({a.type} v) {{",
         "#pragma unroll",
-        "  for (int offset = 16; offset > 0; offset /= 2) {",
+        f"  for (int offset = {lanes // 2}; offset > 0; offset /= 2) {{",
         f"    {a.type} other;",
-        *(f"    other.{f} = __shfl_down_sync(0xffffffffu, v.{f}, offset);" for f in a.fields),
+        *(
+            f"    other.{f} = {shuffle}(0xffffffffu, v.{f}, offset{width});"
+            for f, _ in a.fields
+        ),
         "    v = merge(v, other);",
         "  }",
-        *(f"  v.{f} = __shfl_sync(0xffffffffu, v.{f}, 0);" for f in a.fields),
-        "  return v;",
-        "}",
-    ]
-    return "\n".join(lines)
+    ]  # fmt: skip
+    if not a.symmetric:
+        lines += [f"  v.{f} = __shfl_sync(0xffffffffu, v.{f}, 0{width});" for f, _ in a.fields]
+    return "\n".join([*lines, "  return v;", "}"])
 
 
-def block_merge(kind: str, real: Arithmetic) -> str:
+def block_merge(a: Accumulator) -> str:
     """``block_merge(v, partial)``: over the block, the same bits in every thread."""
-    a = accumulator(kind, real)
     return (
         f"// Over the block: warps first, then every warp merges the warps' results.\n"
         f"__device__ __forceinline__ {a.type} block_merge({a.type} v, {a.type}* partial) {{\n"
@@ -123,50 +278,3 @@ def block_merge(kind: str, real: Arithmetic) -> str:
         f"  __syncthreads();  // partial may be used again\n"
         f"  return v;\n}}"
     )
-
-
-def team_reduce(op: str, real: Arithmetic, lanes: int) -> str:
-    """``warp_sum(v)`` or ``warp_max(v)``: over groups of ``lanes`` lanes, the result in all."""
-    t = real.type
-    merge = _combine(op, "v", "__shfl_xor_sync(0xffffffffu, v, offset)", t)
-    return (
-        f"// Over {lanes} neighbouring lanes; all of them get the result.\n"
-        f"__device__ __forceinline__ {t} warp_{op}({t} v) {{\n"
-        f"#pragma unroll\n  for (int offset = {lanes // 2}; offset > 0; offset /= 2) {{\n"
-        f"    {merge}\n  }}\n  return v;\n}}"
-    )
-
-
-def block_reduce(op: str, real: Arithmetic) -> str:
-    """``block_sum(v, partial)`` or ``block_max``: over the block, the result in every thread."""
-    t = real.type
-    neutral = {"sum": "0", "max": f"-{real.infinity}", "min": real.infinity}[op]
-    return (
-        f"// Over the block: warps first, then every warp reduces the warps' results.\n"
-        f"__device__ __forceinline__ {t} block_{op}({t} v, {t}* partial) {{\n"
-        f"  const int lane = threadIdx.x % 32;\n"
-        f"  v = warp_{op}(v);\n"
-        f"  if (lane == 0) partial[threadIdx.x / 32] = v;\n"
-        f"  __syncthreads();\n"
-        f"  v = warp_{op}(lane < THREADS / 32 ? partial[lane] : {neutral});\n"
-        f"  __syncthreads();  // partial may be used again\n"
-        f"  return v;\n}}"
-    )
-
-
-def _combine(op: str, into: str, other: str, t: str) -> str:
-    if op == "sum":
-        return f"{into} += {other};"
-    sign = ">" if op == "max" else "<"
-    return (
-        f"const {t} other = {other};\n"
-        f"    if (other {sign} {into} || other != other) {into} = other;  // a NaN wins"
-    )
-
-
-def fold(op: str, into: str, value: str) -> str:
-    """A statement that takes one value into a running sum or extreme."""
-    if op == "sum":
-        return f"{into} += {value};"
-    sign = ">" if op == "max" else "<"
-    return f"if ({value} {sign} {into} || {value} != {value}) {into} = {value};"

@@ -6,10 +6,13 @@ for a block, in shared memory as well.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from attrs import frozen
 
 from search_engine.contract.printer import launch_line
 from search_engine.playbook import accumulators
+from search_engine.playbook.dtypes import compute_type
 from search_engine.playbook.emit import Element
 from search_engine.playbook.expression import Expression, Result, Statistic
 from search_engine.playbook.launch import rows
@@ -60,6 +63,7 @@ class HeldRowKernel:
         self.team = "block" if plan.is_block else "warp"
         self.real = self.code.real.type
         self.local_names: list[str] = []
+        self.partials: dict[str, str] = {}  # shared arrays in which warps meet, and their structs
         self.idle_lanes = not plan.is_block and plan.lanes < 32
 
     def text(self) -> Part:
@@ -128,10 +132,9 @@ class HeldRowKernel:
             vector = {("float", 4): "float4", ("float", 2): "float2", ("double", 2): "double2"}
             self.slot = vector.get((self.real, plan.vec), self.real)
             lines.append(f"  extern __shared__ {self.slot} parked[];  // each thread its own slots")
-        if plan.is_block:
-            lines.append(f"  __shared__ {self.real} partial[32];")
+        meeting = len(lines)
         if plan.registers:
-            lines.append(f"  {self.real} kept[HELD][{plan.vec if plan.vec == 1 else 'VEC'}];")
+            lines.append(f"  {code.kept_type} kept[HELD][{self._width}];")
         indent = "  "
         index = code.index
         if plan.prefetch:
@@ -169,6 +172,7 @@ class HeldRowKernel:
         lines += self._load_shared(where, indent)
         for statistic in code.statistics:
             lines += self._statistic(statistic, terms[statistic], where, indent)
+        lines[meeting:meeting] = [f"  __shared__ {t} {n}[32];" for n, t in self.partials.items()]
         lines += code.row_value_lines(where, indent)
         if code.per_row:
             first = "threadIdx.x == 0" if plan.is_block else "lane == 0"
@@ -223,7 +227,7 @@ class HeldRowKernel:
         size = "VEC" if self.plan.vec > 1 else "1"
         body = [
             *places,
-            f"{inner}{self.real} v[{size}];",
+            f"{inner}{self.code.kept_type} v[{size}];",
             *self.code.fill(self.prologue, where | columns, "v", inner),
             f"{inner}{self._park('v')}",
         ]
@@ -246,74 +250,90 @@ class HeldRowKernel:
         ]
 
     def _each(
-        self,
-        statements: list[str],
-        indent: str,
-        setup: list[str] | None = None,
-        write_back: bool = False,
+        self, body: list[str], indent: str, setup: list[str], write_back: bool = False
     ) -> list[str]:
-        """Statements for every held element, called ``@``, over registers and shared memory."""
+        """Lines for every held pack, which they call ``@``, over registers and shared memory."""
         lines: list[str] = []
         if self.plan.registers:
-            body = [*(setup or []), *self._elements(statements, "kept[p]", indent + "  ")]
-            lines += self._packs(body, indent, "HELD")
+            inner = [*setup, *(f"{indent}  {t}".replace("@", "kept[p]") for t in body)]
+            lines += self._packs(unrolled(inner), indent, "HELD")
         if self.plan.shared:
-            body = [
-                *(setup or []),
+            inner = [
+                *setup,
                 *self._unpark(indent + "  ", writable=write_back),
-                *self._elements(statements, "v", indent + "  "),
+                *(f"{indent}  {t}".replace("@", "v") for t in body),
             ]
             if write_back:
-                body.append(f"{indent}  {self._park('v')}")
-            lines += self._packs(body, indent, "PARKED")
+                inner.append(f"{indent}  {self._park('v')}")
+            lines += self._packs(unrolled(inner), indent, "PARKED")
         return lines
 
-    def _elements(self, statements: list[str], array: str, indent: str) -> list[str]:
-        """The statements on each element of a pack."""
-        if self.plan.vec == 1:
-            return [indent + line.replace("@", f"{array}[0]") for line in statements]
-        texts = [line.replace("@", f"{array}[k]") for line in statements]
-        loop = f"{indent}for (int k = 0; k < VEC; ++k)"
-        if len(texts) == 1:
-            return ["#pragma unroll", f"{loop} {texts[0]}"]
-        return ["#pragma unroll", f"{loop} {{", *(f"{indent}  {t}" for t in texts), f"{indent}}}"]
-
     # --- statistics ---------------------------------------------------------------------
-
-    def _reduced(self, op: str, value: str) -> str:
-        """The call that reduces a thread's value over the row's team."""
-        helpers, real = self.code.writer.helpers, self.code.real
-        lanes = min(self.plan.lanes, 32)
-        text = accumulators.team_reduce(op, real, lanes)
-        helpers[text] = text
-        if self.plan.is_block:
-            text = accumulators.block_reduce(op, real)
-            helpers[text] = text
-            return f"block_{op}({value}, partial)"
-        return f"warp_{op}({value})"
 
     def _statistic(
         self, s: Statistic, term: Element | None, where: dict[str, str], indent: str
     ) -> list[str]:
-        names, real, inf = self.code.result_names(s), self.real, self.code.real.infinity
-        if s.kind in ("sum", "max", "min"):
-            start = {"sum": "0", "max": f"-{inf}", "min": inf}[s.kind]
-            total = names[s.kind]
-            (own,) = self._locals(f"own_{total}")
-            setup, value = self._term(term, where, indent + "  ")
-            if s.kind == "sum":
-                statements = [f"{own} += {value};"]
-            else:
-                statements = [f"const {real} t = {value};", accumulators.fold(s.kind, own, "t")]
-            return [
-                f"{indent}{real} {own} = {start};",
-                *self._each(statements, indent, setup),
-                f"{indent}const {real} {total} = {self._reduced(s.kind, own)};",
-            ]
         setup, value = self._term(term, where, indent + "  ")
         if s.kind == "moments":
-            return self._moments(names, setup, value, indent)
-        return self._softmax(s, setup, value, indent, replaces=term is None)
+            return self._moments(s, setup, value, indent)
+        if s.kind == "softmax":
+            return self._softmax(s, setup, value, indent, replaces=term is None)
+        number = self.code.statistics.index(s) + 1
+        own, total = self._locals(f"own_{number}", f"all_{number}")
+        lines = self._pass([(s.kind, own, value, total)], s.dtype, indent, setup)
+        results = self.code.accumulator(s).results
+        for part, name in self.code.result_names(s).items():
+            kind = compute_type(Result(s, part).dtype)
+            text = results[part].format(total).removeprefix("(").removesuffix(")")
+            lines.append(f"{indent}const {kind} {name} = {text};")
+        return lines
+
+    def _pass(
+        self,
+        terms: list[tuple[str, str, str, str]],
+        dtype: str,
+        indent: str,
+        setup: list[str],
+        before: Sequence[str] = (),
+        write_back: bool = False,
+    ) -> list[str]:
+        """One pass over what is held: (kind, accumulator, C of an element ``@[k]``, its total).
+
+        ``before``: statements that a pack starts with; ``write_back``: they change it.
+        """
+        head, body, tail = [], list(before), []
+        for kind, own, value, total in terms:
+            accumulator = accumulators.of_kind(kind, dtype)
+            lanes = min(self.plan.lanes, 32)
+            self.code.define_accumulator(accumulator, lanes=lanes, block=self.plan.is_block)
+            column = ", col" if accumulator.indexed else ""
+            head.append(f"{indent}{accumulator.type} {own} = {accumulator.identity};")
+            if value == "@[k]":
+                body.append(f"add({own}, @{column});")
+            else:
+                (array,) = self._locals(f"{own}_terms")
+                body += [
+                    f"{accumulator.value} {array}[{self._width}];",
+                    self._loop(f"{array}[k] = {value};"),
+                    f"add({own}, {array}{column});",
+                ]
+            merged = f"warp_merge({own})" if lanes > 1 else own
+            if self.plan.is_block:
+                partial = f"partial_{accumulator.type.lower()}"
+                self.partials[partial] = accumulator.type
+                merged = f"block_merge({own}, {partial})"
+            tail.append(f"{indent}const {accumulator.type} {total} = {merged};")
+        return [*head, *self._each(body, indent, setup, write_back), *tail]
+
+    @property
+    def _width(self) -> str:
+        return "VEC" if self.plan.vec > 1 else "1"
+
+    def _loop(self, statement: str) -> str:
+        """The statement for every element ``[k]`` of a pack."""
+        if self.plan.vec == 1:
+            return statement.replace("[k]", "[0]")
+        return f"for (int k = 0; k < VEC; ++k) {statement}"
 
     def _locals(self, *wishes: str) -> list[str]:
         """Variables of one statistic, different from every other's and from all parameters."""
@@ -328,64 +348,67 @@ class HeldRowKernel:
     def _term(
         self, term: Element | None, where: dict[str, str], indent: str
     ) -> tuple[list[str], str]:
-        """Lines before, and the C of, a statistic's term of the held element ``@``."""
+        """Lines before, and the C of, a statistic's term of the held element ``@[k]``."""
         if term is None:
-            return [], "@"
+            return [], "@[k]"
         places, columns = self.code.column_places(indent)
         others = [load for load in term.loads if load != self.code.kept]
         lines, at = self.code.writer.load_packs(others, where | columns, indent)
         for leaf in term.leaves:
             if isinstance(leaf, Result):
                 at[leaf] = self.code.name(leaf)
-        at[self.code.kept] = "@"
+        at[self.code.kept] = "@[k]"
         return ([*places, *lines] if lines else []), self.code.writer.call(term, at)
 
-    def _moments(
-        self, names: dict[str, str], setup: list[str], value: str, indent: str
-    ) -> list[str]:
-        real = self.real
-        own_total, first_mean, own_rest, own_squares, rest = self._locals(
-            "own_total", "first_mean", "own_rest", "own_squares", "rest"
-        )
+    def _moments(self, s: Statistic, setup: list[str], value: str, indent: str) -> list[str]:
+        names, real = self.code.result_names(s), compute_type(s.dtype)
+        own_total, total, first_mean, own_rest, own_squares, rests, squares, rest, d = self._locals(
+            "own_total", "all_total", "first_mean", "own_rest", "own_squares", "all_rest",
+            "all_squares", "rest", "distance",
+        )  # fmt: skip
+        result = accumulators.of_kind("sum", s.dtype).results["sum"]
+        before = [
+            f"{real} {d}[{self._width}];",
+            self._loop(f"{d}[k] = {value} - {first_mean};"),
+        ]
         lines = [
-            f"{indent}{real} {own_total} = 0;",
-            *self._each([f"{own_total} += {value};"], indent, setup),
-            f"{indent}const {real} {first_mean} = {self._reduced('sum', own_total)} / COLS;",
+            *self._pass([("sum", own_total, value, total)], s.dtype, indent, setup),
+            f"{indent}const {real} {first_mean} = {result.format(total)} / COLS;",
             f"{indent}// Second pass, about the mean: no digits cancel. What is left over of the",
             f"{indent}// sum mends the mean's own rounding (Chan, Golub and LeVeque).",
-            f"{indent}{real} {own_rest} = 0, {own_squares} = 0;",
-            *self._each(
-                [f"const {real} d = {value} - {first_mean};", f"{own_rest} += d;",
-                 f"{own_squares} += d * d;"],
-                indent,
-                setup,
+            *self._pass(
+                [
+                    ("sum", own_rest, f"{d}[k]", rests),
+                    ("sum", own_squares, f"{d}[k] * {d}[k]", squares),
+                ],
+                s.dtype, indent, setup, before,
             ),
-            f"{indent}const {real} {rest} = {self._reduced('sum', own_rest)};",
+            f"{indent}const {real} {rest} = {result.format(rests)};",
         ]  # fmt: skip
         if "mean" in names:
             lines.append(f"{indent}const {real} {names['mean']} = {first_mean} + {rest} / COLS;")
         if "m2" in names:
-            total = self._reduced("sum", own_squares)
-            squares = f"{total} - {rest} * ({rest} / COLS)"
-            lines.append(f"{indent}const {real} {names['m2']} = {squares};")
+            text = f"{result.format(squares)} - {rest} * ({rest} / COLS)"
+            lines.append(f"{indent}const {real} {names['m2']} = {text};")
         return lines
 
     def _softmax(
         self, s: Statistic, setup: list[str], value: str, indent: str, replaces: bool
     ) -> list[str]:
-        real, f, inf = self.real, self.code.real.suffix, self.code.real.infinity
+        real, f = compute_type(s.dtype), self.code.real.suffix
         top, total = (self.code.name(Result(s, part)) for part in ("max", "sum"))
-        own_max, own_sum = self._locals("own_max", "own_sum")
+        own_max, own_sum, all_max, all_sum = self._locals(
+            "own_max", "own_sum", "all_max", "all_sum"
+        )
         exp = f"exp{f}({value} - {top})"
         replace = replaces and self.held_at_end != self.code.kept
-        each = [f"@ = {exp};", f"{own_sum} += @;"] if replace else [f"{own_sum} += {exp};"]
+        before = [self._loop(f"@[k] = {exp};")] if replace else []
+        term = "@[k]" if replace else exp
         return [
-            f"{indent}{real} {own_max} = -{inf};",
-            *self._each([f"{own_max} = fmax{f}({own_max}, {value});"], indent, setup),
-            f"{indent}const {real} {top} = {self._reduced('max', own_max)};",
-            f"{indent}{real} {own_sum} = 0;",
-            *self._each(each, indent, setup, write_back=replace),
-            f"{indent}const {real} {total} = {self._reduced('sum', own_sum)};",
+            *self._pass([("max", own_max, value, all_max)], s.dtype, indent, setup),
+            f"{indent}const {real} {top} = {all_max}.max;",
+            *self._pass([("sum", own_sum, term, all_sum)], s.dtype, indent, setup, before, replace),
+            f"{indent}const {real} {total} = {all_sum}.sum + {all_sum}.rest;",
         ]
 
     # --- epilogue -----------------------------------------------------------------------
@@ -419,3 +442,13 @@ class HeldRowKernel:
             ]
             lines += self._packs(body, indent, "PARKED", storing=True)
         return lines
+
+
+def unrolled(lines: Sequence[str]) -> list[str]:
+    """The lines with every loop over a pack unrolled."""
+    found: list[str] = []
+    for line in lines:
+        if line.lstrip().startswith("for (int k") and not (found and found[-1].startswith("#")):
+            found.append("#pragma unroll")
+        found.append(line)
+    return found

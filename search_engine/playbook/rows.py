@@ -16,6 +16,7 @@ from search_engine.playbook.emit import Element, Writer, walk_until
 from search_engine.playbook.expression import (
     Apply,
     Expression,
+    Inside,
     Load,
     Result,
     Statistic,
@@ -24,9 +25,7 @@ from search_engine.playbook.expression import (
 )
 from search_engine.playbook.hoist import hoisted
 from search_engine.playbook.launch import count_type
-from search_engine.playbook.program import Axis, Program, Store
-
-PART_OF = {"sum": "sum", "max": "max", "min": "min"}
+from search_engine.playbook.program import Axis, Program
 
 
 class RowCode:
@@ -77,13 +76,11 @@ class RowCode:
     ) -> tuple[list[str], dict[str, str]]:
         if len(axes) == 1:
             return [], {axes[0].name: name}
-        accesses: list[Load | Store] = [*self.program.loads, *self.program.stores]
-        apart = [a for a in accesses if not self.writer.row_major(a)]
         lines: list[str] = []
         where: dict[str, str] = {}
         inner = 1
         for position, axis in reversed(list(enumerate(axes))):
-            if any(access.stride(axis.name) for access in apart):
+            if self.writer.taken_apart(axis.name):
                 value = name if inner == 1 else f"{name} / {inner}"
                 if position or not runtime:
                     value += f" % {axis.size}" if position else ""
@@ -95,6 +92,11 @@ class RowCode:
     # --- prologue ---------------------------------------------------------------------
 
     @property
+    def kept_type(self) -> str:
+        """The C type of a kept value."""
+        return compute_type(self.kept.dtype)
+
+    @property
     def kept_is_load(self) -> Load | None:
         """The load, where what is kept is a tensor's own element and not computed."""
         return self.kept if isinstance(self.kept, Load) else None
@@ -104,7 +106,7 @@ class RowCode:
         if self.kept_is_load is not None:
             return None
         comment = "What the statistics are of, for one element."
-        return self.writer.element("prologue", comment, [("value", self.real.type, self.kept)], ())
+        return self.writer.element("prologue", comment, [("value", self.kept_type, self.kept)], ())
 
     def fill(
         self, element: Element | None, where: dict[str, str], target: str, indent: str
@@ -114,7 +116,7 @@ class RowCode:
         if load is not None:
             lines, at = self.writer.load_packs([load], where, indent)
             source = at[load]
-            if lines and "_v[VEC];" in lines[0] and compute_type(load.dtype) == self.real.type:
+            if lines and "_v[VEC];" in lines[0] and compute_type(load.dtype) == self.kept_type:
                 # Straight into the target: no copy to read past.
                 name = source.removesuffix("[k]")
                 return [line.replace(name, target) for line in lines[1:]]
@@ -154,14 +156,15 @@ class RowCode:
             for node in walk_until([value], ()):
                 if isinstance(node, Result):
                     known[node] = self.name(node)
-                elif isinstance(node, Load):
+                elif isinstance(node, (Load, Inside)):
                     known[node] = self.writer.item(node, where)
             for other in self.row_values:
                 if other is value:
                     break
                 known[other] = self.name(other)
             text = self.writer.expression(value, known)
-            lines.append(f"{indent}const {self.real.type} {self.name(value)} = {text};")
+            kind = compute_type(value.dtype)
+            lines.append(f"{indent}const {kind} {self.name(value)} = {text};")
         return lines
 
     def body_element(self, statistic: Statistic, held: Expression | None) -> Element | None:
@@ -175,7 +178,7 @@ class RowCode:
         return self.writer.element(
             f"term{number}",
             "What one element adds to a statistic.",
-            [("value", self.real.type, statistic.body)],
+            [("value", self.accumulator(statistic).value, statistic.body)],
             results if held is None else [held, *results],
         )
 
@@ -244,17 +247,25 @@ class RowCode:
 
     def define_accumulators(self, *, team: bool) -> None:
         """Structs, merges and adds of the program's statistics; over warps and blocks too."""
-        helpers = self.writer.helpers
-        for kind in dict.fromkeys(s.kind for s in self.statistics):
-            texts = accumulators.definition(kind, self.real, self.vec)
-            if team:
-                texts.append(accumulators.team_merge(kind, self.real))
-                texts.append(accumulators.block_merge(kind, self.real))
-            helpers.update((text, text) for text in texts)
+        for statistic in self.statistics:
+            self.define_accumulator(
+                self.accumulator(statistic), lanes=32 if team else 1, block=team
+            )
+
+    def define_accumulator(
+        self, accumulator: accumulators.Accumulator, *, lanes: int, block: bool
+    ) -> None:
+        """Struct, merge and add; ``warp_merge`` over ``lanes`` > 1; ``block_merge``."""
+        texts = accumulators.definition(accumulator, self.vec)
+        if lanes > 1:
+            texts.append(accumulators.team_merge(accumulator, lanes))
+        if block:
+            texts.append(accumulators.block_merge(accumulator))
+        self.writer.helpers.update((text, text) for text in texts)
 
     def accumulator(self, statistic: Statistic) -> accumulators.Accumulator:
         """The statistic's struct."""
-        return accumulators.accumulator(statistic.kind, self.real)
+        return accumulators.accumulator(statistic)
 
     def levels(self) -> list[list[Statistic]]:
         """Statistics that one pass can compute together, pass by pass."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from attrs import evolve, frozen
 
-from search_engine.contract.printer import launch_line, scratch_line
+from search_engine.contract.printer import launch_line
 from search_engine.playbook.dtypes import compute_type
 from search_engine.playbook.expression import Expression, Load, Result, Statistic
 from search_engine.playbook.launch import rows
@@ -43,7 +43,8 @@ def shared_parameters(program: Program) -> list[Load]:
         load
         for load in program.loads
         if program.reads_columns(load)
-        and not row_names & {name for name, _ in load.strides}
+        and not row_names & load.axes
+        and not load.bounds
         and compute_type(load.dtype) == "float"
         and load.stride(program.inner.name) == 1
     ]
@@ -77,12 +78,10 @@ class SpreadRowKernel:
         self.bodies = {s: code.body_element(s, code.kept) for s in code.statistics}
         self.epilogue = code.epilogue(code.kept if code.full else None)
         self._constants()
-        count, width = rows(self.program), self.streamed.scratch_width()
-        real = code.real.type
-        dtype = "float64" if real == "double" else "float32"
-        writer.lines.append(scratch_line("parts", dtype, [f"{count} * sm_count * {width}"]))
+        count = rows(self.program)
+        writer.lines += self.streamed.scratch_lines(f"{count} * sm_count")
         tensors = writer.parameters(self.program.loads, self.program.stores)
-        arguments = [*(name for _, name in tensors), "parts", count]
+        arguments = [*(name for _, name in tensors), *self.streamed.part_arguments(), count]
         shared = self.shared or None
         writer.lines.append(
             launch_line("chip_as_buffer", "sm_count", self.threads, arguments, shared=shared,
@@ -91,7 +90,11 @@ class SpreadRowKernel:
         writer.includes.append("cooperative_groups.h")
         head = wrapped(
             'extern "C" __global__ void __launch_bounds__(THREADS, 1) chip_as_buffer(',
-            [*(d for d, _ in tensors), f"{real}* parts", f"const {code.index} rows"],
+            [
+                *(d for d, _ in tensors),
+                *self.streamed.part_parameters(constant=False),
+                f"const {code.index} rows",
+            ],
             ") {",
         )
         writer.kernels.append("\n".join([head, *self._body(), "}"]))
@@ -160,8 +163,10 @@ class SpreadRowKernel:
         lines: list[str] = []
         for s in self.code.statistics:
             own, body = f"{into}{self.streamed.own(s)}", self.bodies[s]
+            accumulator = self.code.accumulator(s)
+            column = ", col" if accumulator.indexed else ""
             if body is None:
-                lines.append(f"{indent}add({own}, {array});")
+                lines.append(f"{indent}add({own}, {array}{column});")
                 continue
             term = f"term_{self.code.statistics.index(s) + 1}"
             others = [load for load in body.loads if load != self.code.kept]
@@ -173,9 +178,9 @@ class SpreadRowKernel:
             scoped = [
                 *(places if others and not placed else []),
                 *extra,
-                f"{inner}{self.code.real.type} {term}[{self.size}];",
+                f"{inner}{accumulator.value} {term}[{self.size}];",
                 f"{inner}{self.each}{term}{self.slot_k} = {call};",
-                f"{inner}add({own}, {term});",
+                f"{inner}add({own}, {term}{column});",
             ]
             lines += [f"{indent}{{", *scoped, f"{indent}}}"] if others else scoped
         return lines
@@ -187,7 +192,7 @@ class SpreadRowKernel:
         """
         self.code.writer, hinted = evolve(self.writer, streaming=False), self.code.writer
         body = [
-            f"{indent}  {self.code.real.type} v[{self.size}];",
+            f"{indent}  {self.code.kept_type} v[{self.size}];",
             *self._fill(row, "v", indent + "  "),
             *self._add("v", row, "coming_", indent + "  ", placed=True),
         ]
@@ -212,14 +217,14 @@ class SpreadRowKernel:
             ),
             f"{indent}const {real} own_mean = count > 0 ? total / count : 0;",
             *self._over_held([f"{inner}{self.each}squares += {square};"], indent),
-            f"{indent}Moments own_1 = {{count, own_mean, squares}};",
+            f"{indent}{self.streamed.type(code.statistics[0])} own_1 = {{count, own_mean, squares}};",
         ]
 
     # --- the kernel ---------------------------------------------------------------------
 
     def _body(self) -> list[str]:
         code, streamed = self.code, self.streamed
-        index, real = code.index, code.real.type
+        index = code.index
         packs_of_row = "COLS / VEC" if self.vec > 1 else "COLS"
         lines = []
         if self.parked:
@@ -228,14 +233,14 @@ class SpreadRowKernel:
         carried = self._carried()
         lines += [
             *streamed.partials("  "),
-            f"  {real} kept[HELD][{self.size}];",
+            f"  {code.kept_type} kept[HELD][{self.size}];",
             "  const cooperative_groups::grid_group grid = cooperative_groups::this_grid();",
             "  // This block's columns, the same ones of every row.",
             f"  const int share = ({packs_of_row} + gridDim.x - 1) / gridDim.x{self.unit};",
             "  const int begin = min((int)blockIdx.x * share, COLS);",
             "  const int end = min(begin + share, COLS);",
             *self._park(),
-            *(f"  {real} {name} = 0;" for name in carried),
+            *(f"  {kind} {name} = 0;" for name, kind in carried.items()),
             *(f"  {streamed.type(s)} coming_{streamed.own(s)} = {self._zero(s)};"
               for s in code.statistics),
             *self._stream_in("0", "  "),
@@ -257,16 +262,18 @@ class SpreadRowKernel:
     def _zero(self, statistic: Statistic) -> str:
         return self.code.accumulator(statistic).identity
 
-    def _carried(self) -> list[str]:
-        """Row values that the row's streamed part needs after the next barrier is arrived at."""
+    def _carried(self) -> dict[str, str]:
+        """Row values that the row's streamed part needs after the next barrier is arrived at.
+
+        Their names, and their C types.
+        """
         if self.epilogue is None:
-            return []
-        leaves = self.epilogue.leaves
-        return [
-            self.code.name(leaf)
-            for leaf in leaves
+            return {}
+        return {
+            self.code.name(leaf): compute_type(leaf.dtype)
+            for leaf in self.epilogue.leaves
             if isinstance(leaf, Result) or leaf in self.code.row_values
-        ]
+        }
 
     def _publish(self, indent: str) -> list[str]:
         """Merge over the block, with what was streamed, and store for all blocks to read."""
@@ -297,7 +304,7 @@ class SpreadRowKernel:
             fill = self.code.fill(self.prologue, where, "v", "          " if scoped else "        ")
             result = [
                 *places,
-                f"        {self.code.real.type} v[{self.size}];",
+                f"        {self.code.kept_type} v[{self.size}];",
                 *(["        {", *fill, "        }"] if scoped else fill),
                 *self.code.finish(self.epilogue, held, where, "        "),
             ]
@@ -313,16 +320,14 @@ class SpreadRowKernel:
             lines.append(f"    coming_{self.streamed.own(s)} = {zero};")
         return [*lines, "    if (next < rows) {", *self._stream_in("next", "      "), "    }"]
 
-    def _after_barrier(self, carried: list[str]) -> list[str]:
+    def _after_barrier(self, carried: dict[str, str]) -> list[str]:
         """Merge all blocks' statistics, store what is held, load the next row in its place."""
         code = self.code
         lines = self.streamed.read_partials("row * gridDim.x", "gridDim.x", "    ", self.lane_parts)
         where = code.row_places("    ")[1]
         lines += code.row_value_lines(where, "    ")
-        for name in carried:
-            lines = [
-                line.replace(f"const {code.real.type} {name} =", f"{name} =") for line in lines
-            ]
+        for name, kind in carried.items():
+            lines = [line.replace(f"const {kind} {name} =", f"{name} =") for line in lines]
         if code.per_row:
             lines += ["    if (blockIdx.x == 0 && threadIdx.x == 0) {",
                       *code.per_row_lines(where, "      "), "    }"]  # fmt: skip

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from search_engine.contract.printer import scratch_line
+from search_engine.playbook.dtypes import compute_type
 from search_engine.playbook.emit import Element, walk_until
-from search_engine.playbook.expression import Expression, Load, Result, Statistic
+from search_engine.playbook.expression import Expression, Inside, Load, Result, Statistic
 from search_engine.playbook.rows import RowCode
 
 
@@ -51,12 +53,12 @@ class Streamed:
                 continue
             known: dict[Expression, str] = {}
             for node in walk_until([s.body], ()):
-                if isinstance(node, Load):
+                if isinstance(node, (Load, Inside)):
                     known[node] = code.writer.item(node, first)
                 elif isinstance(node, Result):
                     known[node] = code.name(node)
             value = code.writer.expression(s.body, known)
-            lines.append(f"{indent}const {code.real.type} {self.pilot(s)} = {value};")
+            lines.append(f"{indent}const {code.accumulator(s).value} {self.pilot(s)} = {value};")
         if lines:
             lines.insert(
                 0, f"{indent}// Distances to the row's first value: large means cost no digits."
@@ -90,11 +92,11 @@ class Streamed:
     def absorb(self, level: Sequence[Statistic], where: dict[str, str], indent: str) -> list[str]:
         """Lines that load one pack of everything the level needs and add it."""
         code = self.code
-        needed: dict[Load, None] = {}
+        needed: dict[Load | Inside, None] = {}
         for s in level:
             body = self.bodies.get(s)
             loads = [s.body] if body is None else body.leaves
-            needed.update((leaf, None) for leaf in loads if isinstance(leaf, Load))
+            needed.update((leaf, None) for leaf in loads if isinstance(leaf, (Load, Inside)))
         lines, at = code.writer.load_packs(needed, where, indent)
         size = "VEC" if code.vec > 1 else "1"
         for s in level:
@@ -109,10 +111,11 @@ class Streamed:
             text += f" - {self.pilot(s)}" if self.pilot(s) else ""
             loop = "" if code.vec == 1 else "for (int k = 0; k < VEC; ++k) "
             slot = "[0]" if code.vec == 1 else "[k]"
+            accumulator = code.accumulator(s)
             lines += [
-                f"{indent}{code.real.type} {values}[{size}];",
+                f"{indent}{accumulator.value} {values}[{size}];",
                 f"{indent}{loop}{values}{slot} = {text};",
-                f"{indent}add({self.own(s)}, {values});",
+                f"{indent}add({self.own(s)}, {values}{', col' if accumulator.indexed else ''});",
             ]
         return lines
 
@@ -129,32 +132,40 @@ class Streamed:
 
     def names(self, statistic: Statistic, total: str, indent: str) -> list[str]:
         """``const float mean = all_1.mean;`` for each part that is used."""
-        pilot = self.pilot(statistic)
+        pilot, results = self.pilot(statistic), self.code.accumulator(statistic).results
         return [
-            f"{indent}const {self.code.real.type} {name} = "
+            f"{indent}const {compute_type(Result(statistic, part).dtype)} {name} = "
             + (f"{pilot} + " if pilot and part == "mean" else "")
-            + f"{total}.{part};"
+            + results[part].format(total).removeprefix("(").removesuffix(")")
+            + ";"
             for part, name in self.code.result_names(statistic).items()
         ]
 
-    def fields(self, statistic: Statistic) -> tuple[str, ...]:
-        """The struct's fields, in order, as they lie in scratch memory."""
-        return self.code.accumulator(statistic).fields
+    def parts(self, statistic: Statistic) -> str:
+        """The scratch array of a statistic's structs, one per part of a row."""
+        return f"parts_{self.code.statistics.index(statistic) + 1}"
 
-    def scratch_width(self) -> int:
-        """Numbers that all statistics of a part of a row take in scratch memory."""
-        return sum(len(self.fields(s)) for s in self.code.statistics)
+    def scratch_lines(self, count: str) -> list[str]:
+        """Contract lines of the scratch arrays for ``count`` parts."""
+        lines = []
+        for s in self.code.statistics:
+            dtype, numbers = self.code.accumulator(s).scratch
+            size = f"{count} * {numbers}" if numbers > 1 else count
+            lines.append(scratch_line(self.parts(s), dtype, [size]))
+        return lines
+
+    def part_arguments(self) -> list[str]:
+        """The scratch arrays as launch lines name them."""
+        return [self.parts(s) for s in self.code.statistics]
+
+    def part_parameters(self, *, constant: bool) -> list[str]:
+        """The scratch arrays as a kernel declares them."""
+        const = "const " if constant else ""
+        return [f"{const}{self.type(s)}* {self.parts(s)}" for s in self.code.statistics]
 
     def write_partials(self, slot: str, indent: str) -> list[str]:
-        """Lines that store the merged accumulators ``all_n`` at ``parts[slot * width + f]``."""
-        lines, offset = [], 0
-        for s in self.code.statistics:
-            total = self.all(s)
-            for field in self.fields(s):
-                at = f"({slot}) * {self.scratch_width()}" + (f" + {offset}" if offset else "")
-                lines.append(f"{indent}parts[{at}] = {total}.{field};")
-                offset += 1
-        return lines
+        """Lines that store the merged accumulators ``all_n`` at ``parts_n[slot]``."""
+        return [f"{indent}{self.parts(s)}[{slot}] = {self.all(s)};" for s in self.code.statistics]
 
     def read_partials(self, first: str, count: str, indent: str, per_lane: int) -> list[str]:
         """Lines that merge ``count`` parts from slot ``first`` on, into the result names.
@@ -182,43 +193,35 @@ class Streamed:
         """The variable of the accumulator merged over the block."""
         return f"all_{self.code.statistics.index(statistic) + 1}"
 
-    def _parts(self) -> dict[Statistic, str]:
-        """Each statistic's struct, read from the part that ``at`` points to."""
-        found, offset = {}, 0
-        for s in self.code.statistics:
-            items = ", ".join(f"at[{offset + i}]" for i in range(len(self.fields(s))))
-            offset += len(self.fields(s))
-            found[s] = f"{self.type(s)}{{{items}}}"
-        return found
-
     def _merge_by_block(self, first: str, count: str, indent: str) -> list[str]:
-        real, width = self.code.real.type, self.scratch_width()
         return [
             f"{indent}for (int part = threadIdx.x; part < {count}; part += THREADS) {{",
-            f"{indent}  const {real}* at = parts + ({first} + part) * {width};",
             *(
-                f"{indent}  row_{self.own(s)} = merge(row_{self.own(s)}, {part});"
-                for s, part in self._parts().items()
+                f"{indent}  row_{self.own(s)} = merge(row_{self.own(s)}, "
+                f"{self.parts(s)}[{first} + part]);"
+                for s in self.code.statistics
             ),
             f"{indent}}}",
         ]
 
     def _merge_by_warps(self, first: str, count: str, indent: str) -> list[str]:
-        real, width = self.code.real.type, self.scratch_width()
         lines = [
             f"{indent}// Every warp merges all parts, in the same fixed order. All reads of a lane",
             f"{indent}// are under way before the first is merged.",
             f"{indent}for (int base = 0; base < {count}; base += 32 * LANE_PARTS) {{",
-            *(f"{indent}  {self.type(s)} read_{self.own(s)}[LANE_PARTS];" for s in self._parts()),
+            *(
+                f"{indent}  {self.type(s)} read_{self.own(s)}[LANE_PARTS];"
+                for s in self.code.statistics
+            ),
             "#pragma unroll",
             f"{indent}  for (int i = 0; i < LANE_PARTS; ++i) {{",
             f"{indent}    const int part = base + i * 32 + threadIdx.x % 32;",
-            f"{indent}    const {real}* at = parts + ({first} + part) * {width};",
         ]
-        for s, part in self._parts().items():
+        for s in self.code.statistics:
             identity = f"{self.type(s)}{self.code.accumulator(s).identity}"
             lines.append(
-                f"{indent}    read_{self.own(s)}[i] = part < {count} ? {part} : {identity};"
+                f"{indent}    read_{self.own(s)}[i] = part < {count} ? "
+                f"{self.parts(s)}[{first} + part] : {identity};"
             )
         lines += [f"{indent}  }}", "#pragma unroll"]
         lines.append(f"{indent}  for (int i = 0; i < LANE_PARTS; ++i) {{")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from search_engine.contract.printer import launch_line, scratch_line
+from search_engine.contract.printer import launch_line
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook import cost, words
 from search_engine.playbook.emit import Element
@@ -153,10 +153,7 @@ class _Split:
         if self.per_lane:
             writer.constant("LANE_PARTS", self.per_lane, "parts that a lane merges at once")
         count = rows(program)
-        real = self.code.real.type
-        dtype = "float64" if real == "double" else "float32"
-        width = self.streamed.scratch_width()
-        writer.lines.append(scratch_line("parts", dtype, [f"{count} * {splits * width}"]))
+        writer.lines += self.streamed.scratch_lines(f"{count} * {splits}")
         self._statistics_kernel(f"{count} * {splits}")
         self._result_kernel(epilogue, f"{count} * {splits}")
         return writer.file(
@@ -182,18 +179,23 @@ class _Split:
         ]
 
     def _statistics_kernel(self, grid: str) -> None:
-        code, streamed, real = self.code, self.streamed, self.code.real.type
+        code, streamed = self.code, self.streamed
         places, where = code.row_places("  ")
         inner, columns = code.column_places("    ")
         bodies = [s.body for s in code.statistics]
         loads = [load for load in self.program.loads if load in _loads_of(bodies)]
         tensors = self.writer.parameters(loads, [])
         self.writer.lines.append(
-            launch_line("row_parts", grid, self.threads, [*(n for _, n in tensors), "parts"])
+            launch_line(
+                "row_parts",
+                grid,
+                self.threads,
+                [*(n for _, n in tensors), *streamed.part_arguments()],
+            )
         )
         head = wrapped(
             'extern "C" __global__ void __launch_bounds__(THREADS) row_parts(',
-            [*(d for d, _ in tensors), f"{real}* __restrict__ parts"],
+            [*(d for d, _ in tensors), *streamed.part_parameters(constant=False)],
             ") {",
         )
         body = [
@@ -213,15 +215,16 @@ class _Split:
         self.writer.kernels.append("\n".join([head, *body, "}"]))
 
     def _result_kernel(self, epilogue: Element | None, grid: str) -> None:
-        code, streamed, real = self.code, self.streamed, self.code.real.type
+        code, streamed = self.code, self.streamed
         places, where = code.row_places("  ")
         inner, columns = code.column_places("    ")
         tensors = self.writer.parameters(self.program.loads, self.program.stores)
         names = [name for _, name in tensors]
-        self.writer.lines.append(launch_line("row_results", grid, self.threads, [*names, "parts"]))
+        names += streamed.part_arguments()
+        self.writer.lines.append(launch_line("row_results", grid, self.threads, names))
         head = wrapped(
             'extern "C" __global__ void __launch_bounds__(THREADS) row_results(',
-            [*(d for d, _ in tensors), f"const {real}* __restrict__ parts"],
+            [*(d for d, _ in tensors), *streamed.part_parameters(constant=True)],
             ") {",
         )
         body = [] if self.per_lane else streamed.partials("  ")
