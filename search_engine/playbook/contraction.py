@@ -1,0 +1,152 @@
+"""A sum of products as a contraction: which axes are batch, m, n and k, and what is multiplied.
+
+Matrix products and convolutions are one thing here: out[b, m, n] = epilogue(Σ_k left[b, m, k] ·
+right[b, n, k]). A convolution's right operand is the image, read at pixel and tap (implicit
+GEMM: Chetlur et al., "cuDNN: Efficient Primitives for Deep Learning", 2014, section 3).
+"""
+
+from __future__ import annotations
+
+import math
+
+from attrs import frozen
+
+from search_engine.playbook.dtypes import item_bytes
+from search_engine.playbook.expression import (
+    Apply,
+    Expression,
+    Load,
+    Result,
+    conditions,
+    loads,
+)
+from search_engine.playbook.program import Axis, Program, Store
+
+_LARGEST_INT = 2**31 - 2**26  # what tiles past the end may add to an index
+
+
+@frozen
+class Operand:
+    """One factor of the product, over its own row axes and the columns."""
+
+    value: Expression
+    rows: tuple[Axis, ...]  # m for the left one, n for the right one; outermost first
+
+    @property
+    def count(self) -> int:
+        """Rows in all."""
+        return math.prod(axis.size for axis in self.rows)
+
+    @property
+    def load(self) -> Load | None:
+        """The tensor, where the operand is one as it is."""
+        return self.value if isinstance(self.value, Load) else None
+
+    @property
+    def dtypes(self) -> frozenset[str]:
+        """Dtypes of what is loaded."""
+        return frozenset(load.dtype for load in loads(self.value))
+
+
+@frozen
+class Contraction:
+    """The program's only statistic as a product of matrices, and the axes by their role.
+
+    The right operand's rows hold the output's contiguous axis where one of them has it.
+    """
+
+    program: Program
+    result: Result
+    batch: tuple[Axis, ...]
+    left: Operand
+    right: Operand
+    columns: tuple[Axis, ...]
+
+    @property
+    def k(self) -> int:
+        """Products that one output sums."""
+        return math.prod(axis.size for axis in self.columns)
+
+    @property
+    def batches(self) -> int:
+        """Independent products of matrices."""
+        return math.prod(axis.size for axis in self.batch)
+
+    @property
+    def flops(self) -> int:
+        """Multiply and add as two."""
+        return 2 * self.batches * self.left.count * self.right.count * self.k
+
+    @property
+    def bytes_once(self) -> int:
+        """Bytes when every tensor moves once, each distinct element of it."""
+        sizes = self.program.sizes
+        total = 0
+        for load in {load.tensor: load for load in self.program.loads}.values():
+            # Overlapping windows of a convolution read one element under several indices.
+            reach = 1 + sum(abs(s) * (sizes[a] - 1) for a, s in load.strides)
+            count = math.prod(sizes[axis] for axis, _ in load.strides)
+            total += min(count, reach) * item_bytes(load.dtype)
+        for store in self.program.stores:
+            count = math.prod(sizes[axis] for axis, _ in store.strides)
+            total += count * item_bytes(store.dtype)
+        return total
+
+    @property
+    def index_type(self) -> str:
+        """The C type of offsets into the tensors."""
+        sizes = self.program.sizes
+        accesses: list[Load | Store] = [*self.program.loads, *self.program.stores]
+        reach = max(sum(abs(s) * (sizes[a] - 1) for a, s in x.strides) for x in accesses)
+        return "int" if reach < _LARGEST_INT else "long long"
+
+    @property
+    def runtime(self) -> str:
+        """The role of the axis whose size is known at run time: "batch", "left" or "right"."""
+        first = self.program.rows[0].name
+        if any(axis.name == first for axis in self.left.rows):
+            return "left"
+        return "right" if any(axis.name == first for axis in self.right.rows) else "batch"
+
+
+def match(program: Program) -> Contraction | None:
+    """The program as a contraction, or None where it is none."""
+    found = program.statistics
+    if len(found) != 1 or found[0].kind != "sum" or not program.columns:
+        return None
+    body = found[0].body
+    if not (isinstance(body, Apply) and body.op == "mul"):
+        return None
+    columns = {axis.name for axis in program.columns}
+    if any(columns & _axes(value) for value in program.values):
+        return None
+    rows = {axis.name for axis in program.rows}
+    if any({name for name, _ in store.strides} != rows for store in program.stores):
+        return None
+    first, second = body.args
+    if not (columns & _axes(first) and columns & _axes(second)):
+        return None
+    own, other = _axes(first) & rows, _axes(second) & rows
+    if own | other != rows:
+        return None
+    left, right = (
+        Operand(value, tuple(a for a in program.rows if a.name in mine - theirs))
+        for value, mine, theirs in ((first, own, other), (second, other, own))
+    )
+    inner = [a.name for a in program.rows if program.stores[0].stride(a.name) == 1]
+    if any(axis.name in inner for axis in left.rows):
+        left, right = right, left
+    return Contraction(
+        program=program,
+        result=Result(found[0], "sum"),
+        batch=tuple(a for a in program.rows if a.name in own & other),
+        left=left,
+        right=right,
+        columns=program.columns,
+    )
+
+
+def _axes(value: Expression) -> frozenset[str]:
+    """Names of the axes that a value changes along."""
+    leaves = (*loads(value), *conditions(value))
+    return frozenset(name for leaf in leaves for name in leaf.axes)
