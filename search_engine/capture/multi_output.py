@@ -93,6 +93,15 @@ def _batch_norm(args: Arguments, kwargs: Keywords, index: int, shape: Shape) -> 
     return "aten.batch_norm.default", batch_norm, {}
 
 
+def _values(op: str) -> Rule:
+    """The first result alone: pooling without the places of its maxima."""
+
+    def rule(args: Arguments, kwargs: Keywords, index: int, shape: Shape) -> Call | None:
+        return (op, args, kwargs) if index == 0 else None
+
+    return rule
+
+
 _RULES: dict[str, Rule] = {
     "aten.max.dim": _extremum("aten.amax.default", "aten.argmax.default"),
     "aten.min.dim": _extremum("aten.amin.default", "aten.argmin.default"),
@@ -103,5 +112,13 @@ _RULES: dict[str, Rule] = {
     "aten.split_with_sizes.default": _split_with_sizes,
     "aten.chunk.default": _chunk,
     "aten.unbind.int": _unbind,
+    **{
+        f"aten.max_pool{n}d_with_indices.default": _values(f"aten.max_pool{n}d.default")
+        for n in (1, 2, 3)
+    },
+    **{
+        f"aten.adaptive_max_pool{n}d.default": _values(f"aten.adaptive_max_pool{n}d.default")
+        for n in (1, 2, 3)
+    },
     "aten._native_batch_norm_legit_no_training.default": _batch_norm,
 }
