@@ -197,7 +197,8 @@ class _Reader:
         target: Any = node.target
         value = node.meta.get("val")
         if target is operator.getitem:
-            self._getitem(node)
+            if node.users:
+                self._getitem(node)
             return
         op = str(target)
         if not isinstance(target, torch._ops.OpOverload):
