@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from kernel_lsp.state import Phase, Standing
+from kernel_lsp.state import Phase, Standing, changed
 
 OPTIMIZE = "kernelLsp.optimize"
 STOP = "kernelLsp.stop"
+RESUME = "kernelLsp.resume"
 SHOW_RUN = "kernelLsp.showRun"
 SHOW_KERNEL = "kernelLsp.showKernel"
 SHOW_DIFF = "kernelLsp.showDiff"
@@ -18,8 +19,8 @@ INSERT_INPUTS = "kernelLsp.insertInputs"
 LIST_RUNS = "kernelLsp.listRuns"
 
 COMMANDS = (
-    OPTIMIZE, STOP, SHOW_RUN, SHOW_KERNEL, SHOW_DIFF, ACCEPT, REJECT, REVERT, INSERT_INPUTS,
-    LIST_RUNS,
+    OPTIMIZE, STOP, RESUME, SHOW_RUN, SHOW_KERNEL, SHOW_DIFF, ACCEPT, REJECT, REVERT,
+    INSERT_INPUTS, LIST_RUNS,
 )  # fmt: skip
 
 
@@ -34,6 +35,7 @@ class Offer:
 
 _OPTIMIZE = Offer(OPTIMIZE, "Optimize with CUDA kernel", "Optimize with CUDA kernel")
 _AGAIN = Offer(OPTIMIZE, "Search again", "Optimize with CUDA kernel again")
+_RESUME = Offer(RESUME, "Resume", "Resume the search for a CUDA kernel")
 _STOP = Offer(STOP, "Stop", "Stop the search for a CUDA kernel")
 _DIFF = Offer(SHOW_DIFF, "Show diff", "Show diff of the CUDA kernel")
 _ACCEPT = Offer(ACCEPT, "Accept", "Accept the CUDA kernel")
@@ -58,7 +60,17 @@ def offers(found: Standing) -> tuple[Offer, ...]:
     by_phase = _BY_PHASE[found.phase]
     if found.run is not None and found.run.active and found.run.stop_requested:
         by_phase = ()  # asked to stop already
+    if _stopped_early(found):
+        by_phase = (_RESUME, *by_phase)
     # An earlier kernel may still be in place while a newer search runs or ended.
     if found.in_place is not None and _REVERT not in by_phase and found.phase != "running":
         return (*by_phase, _REVERT)
     return by_phase
+
+
+def _stopped_early(found: Standing) -> bool:
+    """Whether somebody stopped the search of the class as it is now, which can go on."""
+    run = found.run
+    if run is None or run.status != "stopped" or found.phase not in ("ended", "offered"):
+        return False
+    return not changed(found.module, run)

@@ -86,6 +86,15 @@ class Searches:
             await self._fail(run_id, str(error))
             raise
 
+    async def resume(self, run_id: str, request: CaptureRequest) -> None:
+        """Let a search that ended go on, on the file as it is now.
+
+        Raises StoreError, SetupError.
+        """
+        await self._storage.call(lambda store: store.reopen(run_id, request=request))
+        self._starts[run_id] = 0
+        await self._launch(run_id)
+
     async def stop(self, run_id: str) -> None:
         """Ask a search to end. Raises StoreError."""
         await self._storage.call(lambda store: store.request_stop(run_id))

@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "reject": ("decisions", "decline the kernel that a search offers"),
     "revert": ("decisions", "take an accepted kernel out again"),
     "stop": ("stop", "ask a running search to end"),
+    "resume": ("resume", "let a search go on where it was"),
     "doctor": ("doctor", "say what is found on this machine and what is missing"),
 }
 

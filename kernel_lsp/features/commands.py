@@ -9,6 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
+from attrs import evolve
 from lsprotocol import types as lsp
 
 from kernel_lsp import offers
@@ -19,6 +20,7 @@ from kernel_lsp.features.target import Target, find_target
 from kernel_lsp.inputs import inputs_known
 from kernel_lsp.presentation import result_phrase, run_markdown
 from kernel_lsp.session import Session
+from kernel_lsp.state import changed
 from search_engine.deliver import edit as lines
 from search_engine.errors import (
     CaptureError,
@@ -105,6 +107,23 @@ def _searchable(target: Target) -> str:
 
 
 _ONLY_AST = 0x400  # ast.PyCF_ONLY_AST: parse, compile nothing
+
+
+async def resume(session: Session, arguments: Sequence[Any]) -> dict[str, Any]:
+    """Let a search that was stopped go on where it was."""
+    target = await find_target(session, arguments)
+    run = target.chosen()
+    if changed(target.module, run):
+        raise CaptureError(
+            f"{run.qualname} changed since this search was stopped: start a new one with "
+            "*Optimize with CUDA kernel*."
+        )
+    text = await asyncio.to_thread(_searchable, target)
+    try:
+        await session.searches.resume(run.id, evolve(run.request, path=target.view.path, text=text))
+    finally:
+        await session.watcher.look(force=True)
+    return {"run": run.id}
 
 
 async def stop(session: Session, arguments: Sequence[Any]) -> dict[str, Any]:
@@ -232,6 +251,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
     {
         offers.OPTIMIZE: optimize,
         offers.STOP: stop,
+        offers.RESUME: resume,
         offers.SHOW_RUN: show_run,
         offers.SHOW_KERNEL: show_kernel,
         offers.SHOW_DIFF: show_diff,

@@ -13,17 +13,18 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import FrameType
 
-from search_engine.errors import KernelLspError, StoreError
+from search_engine.errors import CaptureError, KernelLspError, StoreError
 from search_engine.hardware import DeviceFacts
 from search_engine.judgement import DeviceInfo
 from search_engine.proposers._base import Proposer
 from search_engine.search.bench import Bench
+from search_engine.search.environment import environment_of
 from search_engine.search.loop import Study
 from search_engine.search.offer import conclude
 from search_engine.search.proposers import open_proposers
 from search_engine.search.worker_bench import WorkerBench
 from search_engine.settings import SearchSettings
-from search_engine.store.records import Run, Status
+from search_engine.store.records import Environment, Run, Status
 from search_engine.store.store import LEASE_SECONDS, Store
 from search_engine.task import CaptureRequest, Task
 from search_engine.words import time_text
@@ -116,11 +117,20 @@ def _study(
     """Capture, search, conclude; the status and sentence that the run ends with."""
     store.set_progress(run.id, run.round, "importing the module and its inputs")
     task = bench.capture()
+    if run.task is not None and _inputs(task) != _inputs(run.task):
+        raise CaptureError(
+            f"{run.qualname} is run on other inputs now than when this search began: start a new "
+            "search."
+        )
     store.set_task(run.id, task)
-    if run.task is None:  # not one that is taken up again
+    environment = environment_of(bench.device())
+    if run.task is None:
         store.add_event(run.id, "capture", _captured(task, bench.device()))
         for note in task.notes:
             store.add_event(run.id, "notice", note)
+    elif run.environment is not None and run.environment != environment:
+        _moved(store, run.id, run.environment, environment)
+    store.set_environment(run.id, environment)
     proposers = open_proposers(run.settings, bench.device().facts)
     study = Study(store, run.id, task, bench, proposers)
     try:
@@ -133,6 +143,20 @@ def _study(
     if stopped:
         return "stopped", f"Stopped. {message}"
     return "finished", message
+
+
+def _moved(store: Store, run_id: str, before: Environment, now: Environment) -> None:
+    """Say that a run goes on elsewhere; what passed on another device is judged anew."""
+    message = f"This search goes on on {now}; so far it ran on {before}"
+    if not now.same_device(before):
+        count = store.judge_anew(run_id)
+        message += f": the {count} kernels that passed are checked and timed anew"
+    store.add_event(run_id, "notice", f"{message}.")
+
+
+def _inputs(task: Task) -> tuple[object, ...]:
+    """What has to stay the same for kernels and times of a search to belong together."""
+    return task.tensors, task.scalars, task.mode, task.policy
 
 
 def _captured(task: Task, device: DeviceInfo) -> str:

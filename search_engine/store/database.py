@@ -66,6 +66,8 @@ CREATE TABLE configurations (
     choice TEXT NOT NULL, entry TEXT NOT NULL,
     UNIQUE (kernel_id, choice)
 ) STRICT;
+""", """
+ALTER TABLE runs ADD COLUMN environment TEXT;
 """)  # fmt: skip
 SCHEMA_VERSION = len(_MIGRATIONS)
 

@@ -107,6 +107,25 @@ class KernelRecord:
 
 
 @frozen
+class Environment:
+    """What a search ran on: what verdicts and times were found with."""
+
+    device: str  # "NVIDIA H200", "cpu (SIMT)"
+    gpu: str  # the one that kernels are made for; on the cpu device it stands in for it
+    torch: str
+    python: str
+    kernel_lsp: str
+
+    def __str__(self) -> str:
+        device = self.device if self.device == self.gpu else f"{self.device} for {self.gpu}"
+        return f"{device}, torch {self.torch}, Python {self.python}, kernel-lsp {self.kernel_lsp}"
+
+    def same_device(self, other: Environment) -> bool:
+        """Whether times found on one compare with those found on the other."""
+        return (self.device, self.gpu) == (other.device, other.gpu)
+
+
+@frozen
 class Run:
     """One search from start to end, with all that it found."""
 
@@ -130,6 +149,7 @@ class Run:
     winner_id: int | None
     delivery: Delivery | None
     alive: bool  # a search process holds the lease and its heartbeat is fresh
+    environment: Environment | None = None  # None until the module was captured
 
     _kernels_by_id: dict[int, KernelRecord] = field(init=False, repr=False, eq=False, factory=dict)
 

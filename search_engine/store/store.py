@@ -19,16 +19,12 @@ from search_engine.deliver.delivery import Delivery
 from search_engine.errors import StoreError
 from search_engine.proposers._base import Branch, Idea
 from search_engine.settings import SearchSettings
-from search_engine.store.database import Database
+from search_engine.store.reader import Reader
 from search_engine.store.records import (
     ENDED,
     Configuration,
     Decision,
-    Event,
-    IdeaRecord,
-    KernelRecord,
-    Run,
-    RunHead,
+    Environment,
     Status,
 )
 from search_engine.task import CaptureRequest, Task
@@ -39,11 +35,7 @@ LEASE_SECONDS = 15.0  # a search beats every few seconds; after this it counts a
 _ADD_EVENT = "INSERT INTO events (run_id, time, kind, message) VALUES (?, ?, ?, ?)"
 
 
-def _optional(text: str | None, kind: type[Any]) -> Any:
-    return None if text is None else serial.loads(text, kind)
-
-
-class Store(Database):
+class Store(Reader):
     """Runs with their ideas, kernels, verdicts, times and events. One per thread.
 
     Raises StoreError with one sentence wherever the database cannot be used.
@@ -86,119 +78,73 @@ class Store(Database):
             )  # fmt: skip
             return run_id, True
 
-    def run_ids(self, path: str | None = None) -> list[str]:
-        """Ids of runs, newest first, of one file or of all."""
-        where, values = ("WHERE path = ?", (path,)) if path is not None else ("", ())
-        with self._translated():
-            rows = self._db.execute(
-                f"SELECT id FROM runs {where} ORDER BY created DESC", values
-            ).fetchall()
-        return [row["id"] for row in rows]
-
-    def heads(self, path: str) -> list[RunHead]:
-        """The runs of one file, newest first, as little as an editor's poll needs."""
-        with self._translated():
-            rows = self._db.execute(
-                "SELECT id, qualname, status, decision, updated FROM runs WHERE path = ? "
-                "ORDER BY created DESC",
-                (path,),
-            ).fetchall()
-        return [RunHead(*row) for row in rows]
-
-    def latest(self, path: str, qualname: str) -> Run | None:
-        """The newest run of a class, whatever its state."""
-        with self._translated():
-            row = self._db.execute(
-                "SELECT id FROM runs WHERE path = ? AND qualname = ? ORDER BY created DESC LIMIT 1",
-                (path, qualname),
-            ).fetchone()
-        return None if row is None else self.run(row["id"])
-
-    def run(self, run_id: str) -> Run:
-        """A whole run. Raises StoreError where there is none of that id."""
-        with self._translated():
-            # One read transaction, so that ideas and kernels belong to the same moment.
-            self._db.execute("BEGIN")
-            try:
-                row = self._db.execute("SELECT * FROM runs WHERE id = ?", (run_id,)).fetchone()
-                ideas = self._db.execute(
-                    "SELECT * FROM ideas WHERE run_id = ? ORDER BY round, position", (run_id,)
-                ).fetchall()
-                kernels = self._db.execute(
-                    "SELECT * FROM kernels WHERE run_id = ? ORDER BY id", (run_id,)
-                ).fetchall()
-                tried = self._db.execute(
-                    "SELECT kernel_id, entry FROM configurations WHERE kernel_id IN "
-                    "(SELECT id FROM kernels WHERE run_id = ?) ORDER BY id",
-                    (run_id,),
-                ).fetchall()
-            finally:
-                self._db.execute("COMMIT")
-        if row is None:
-            raise StoreError(f"There is no run {run_id!r}: `kernel-lsp runs` lists them.")
-        configurations: dict[int, list[Configuration]] = {}
-        for entry in tried:
-            found = serial.loads(entry["entry"], Configuration)
-            configurations.setdefault(entry["kernel_id"], []).append(found)
-        return Run(
-            id=row["id"],
-            path=row["path"],
-            qualname=row["qualname"],
-            fingerprint=row["fingerprint"],
-            request=serial.loads(row["request"], CaptureRequest),
-            settings=serial.loads(row["settings"], SearchSettings),
-            status=row["status"],
-            message=row["message"],
-            decision=row["decision"],
-            round=row["round"],
-            created=row["created"],
-            updated=row["updated"],
-            stop_requested=bool(row["stop_requested"]),
-            task=_optional(row["task"], Task),
-            baseline=_optional(row["baseline"], Baseline),
-            ideas=tuple(self._idea(r) for r in ideas),
-            kernels=tuple(self._kernel(r, configurations.get(r["id"], ())) for r in kernels),
-            winner_id=row["winner_id"],
-            delivery=_optional(row["delivery"], Delivery),
-            alive=row["status"] == "running" and row["lease_until"] > time.time(),
-        )
-
-    @staticmethod
-    def _idea(row: sqlite3.Row) -> IdeaRecord:
-        return IdeaRecord(
-            id=row["id"],
-            round=row["round"],
-            position=row["position"],
-            proposer=row["proposer"],
-            idea=serial.loads(row["idea"], Idea),
-            branched=bool(row["branched"]),
-        )
-
-    @staticmethod
-    def _kernel(row: sqlite3.Row, configurations: Sequence[Configuration]) -> KernelRecord:
-        return KernelRecord(
-            id=row["id"],
-            idea_id=row["idea_id"],
-            position=row["position"],
-            label=row["label"],
-            source=row["source"],
-            builds=tuple(
-                serial.loads(json.dumps(item), BuildInfo) for item in json.loads(row["builds"])
-            ),
-            verdict=_optional(row["verdict"], Verdict),
-            measurement=_optional(row["measurement"], Measurement),
-            estimate=_optional(row["estimate"], Estimate),
-            created=row["created"],
-            finished=bool(row["finished"]),
-            template=row["template"],
-            configurations=tuple(configurations),
-        )
-
     def _update_run(self, run_id: str, **columns: Any) -> None:
         columns["updated"] = time.time()
         assignments = ", ".join(f"{name} = ?" for name in columns)
         with self._transaction() as db:
             db.execute(f"UPDATE runs SET {assignments} WHERE id = ?", (*columns.values(), run_id))
+
+    def reopen(
+        self,
+        run_id: str,
+        settings: SearchSettings | None = None,
+        request: CaptureRequest | None = None,
+    ) -> None:
+        """Let a run that ended go on, with other settings if given; its offer is taken back.
+
+        ``request`` has the module's file as it is now, and where it is.
+
+        Raises StoreError where it has not ended, where its kernel was accepted (the offer
+        says what Revert takes out), or where another search of the class is active.
+        """
+        run = self.run(run_id)
+        if run.active:
+            raise StoreError(f"Run {run_id} has not ended: it is {run.status}.")
+        if run.decision == "accepted":
+            raise StoreError(
+                f"The kernel of run {run_id} was accepted: revert it first (`kernel-lsp revert "
+                f"{run_id}`), or start another search."
+            )
+        request = request or run.request
+        now = time.time()
+        try:
+            with self._transaction() as db:
+                db.execute(
+                    "UPDATE runs SET status = 'queued', message = 'waiting to go on', "
+                    "stop_requested = 0, decision = 'none', winner_id = NULL, delivery = NULL, "
+                    "settings = ?, path = ?, request = ?, updated = ? WHERE id = ?",
+                    (
+                        serial.dumps(settings or run.settings), request.path,
+                        serial.dumps(request), now, run_id,
+                    ),
+                )  # fmt: skip
+                db.execute(_ADD_EVENT, (run_id, now, "notice", "Taken up again."))
+        except sqlite3.IntegrityError:
+            raise StoreError(
+                f"Another search of {run.qualname} is active: stop it first, or wait for its end."
+            ) from None
+
+    def judge_anew(self, run_id: str) -> int:
+        """Forget verdicts and times of what passed, and the baseline; how many kernels passed.
+
+        For a run that goes on on another device, whose times do not compare with those so
+        far. Rejected kernels stay rejected, sweeps start over.
+        """
+        with self._transaction() as db:
+            passed = "run_id = ? AND json_extract(verdict, '$.accepted')"
+            db.execute(
+                f"DELETE FROM configurations WHERE kernel_id IN "
+                f"(SELECT id FROM kernels WHERE {passed})",
+                (run_id,),
+            )
+            count = db.execute(
+                "UPDATE kernels SET source = COALESCE(template, source), template = NULL, "
+                "builds = '[]', verdict = NULL, measurement = NULL, estimate = NULL, "
+                f"finished = 0 WHERE {passed}",
+                (run_id,),
+            ).rowcount
+            db.execute("UPDATE runs SET baseline = NULL WHERE id = ?", (run_id,))
+        return count
 
     # --- the lease --------------------------------------------------------------------
 
@@ -229,6 +175,10 @@ class Store(Database):
     def set_task(self, run_id: str, task: Task) -> None:
         """The captured task."""
         self._update_run(run_id, task=serial.dumps(task))
+
+    def set_environment(self, run_id: str, environment: Environment) -> None:
+        """What the search runs on."""
+        self._update_run(run_id, environment=serial.dumps(environment))
 
     def set_baseline(self, run_id: str, baseline: Baseline) -> None:
         """Eager and torch.compile, measured before the first kernel."""
@@ -360,22 +310,6 @@ class Store(Database):
         elif run.active:
             self._update_run(run_id, stop_requested=1)
 
-    def stop_requested(self, run_id: str) -> bool:
-        """Whether somebody asked the search to end."""
-        with self._translated():
-            row = self._db.execute(
-                "SELECT stop_requested FROM runs WHERE id = ?", (run_id,)
-            ).fetchone()
-        return row is None or bool(row["stop_requested"])
-
     def decide(self, run_id: str, decision: Decision) -> None:
         """Record the user's decision."""
         self._update_run(run_id, decision=decision)
-
-    def events(self, run_id: str, after: int = 0) -> list[Event]:
-        """The log's lines with an id above ``after``."""
-        with self._translated():
-            rows = self._db.execute(
-                "SELECT * FROM events WHERE run_id = ? AND id > ? ORDER BY id", (run_id, after)
-            ).fetchall()
-        return [Event(r["id"], r["run_id"], r["time"], r["kind"], r["message"]) for r in rows]

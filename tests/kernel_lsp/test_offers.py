@@ -8,6 +8,7 @@ from attrs import evolve
 from kernel_lsp.modules import ModuleFinder
 from kernel_lsp.offers import offers
 from kernel_lsp.state import ClassRuns, standing
+from search_engine.deliver.delivery import Delivery
 from search_engine.settings import SearchSettings
 from search_engine.store.records import Run
 from search_engine.task import CaptureRequest
@@ -35,4 +36,25 @@ RUN = Run(
 def test_stop_is_offered_once(known: dict, lenses: list[str]) -> None:
     (module,) = ModuleFinder().find(NET).classes
     found = standing(module, ClassRuns(evolve(RUN, **known), None))
+    assert [offer.lens for offer in offers(found)] == lenses
+
+
+@pytest.mark.parametrize(
+    ("known", "lenses"),
+    [
+        ({}, ["Resume", "Search again"]),
+        ({"status": "finished"}, ["Search again"]),
+        ({"status": "failed"}, ["Search again"]),
+        ({"fingerprint": "of another class"}, ["Search again"]),
+        (
+            {"delivery": Delivery("Net", "f", {}, "", "@Net_cuda", "t", "r", "s"),
+             "decision": "pending"},
+            ["Resume", "Show diff", "Accept", "Reject"],
+        ),
+    ],
+)  # fmt: skip
+def test_a_stopped_search_can_go_on(known: dict, lenses: list[str]) -> None:
+    (module,) = ModuleFinder().find(NET).classes
+    run = evolve(RUN, status="stopped", alive=False, fingerprint=module.fingerprint)
+    found = standing(module, ClassRuns(evolve(run, **known), None))
     assert [offer.lens for offer in offers(found)] == lenses

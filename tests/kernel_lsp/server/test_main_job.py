@@ -140,6 +140,26 @@ async def test_stop_command(start, net, interpreter):
     await editor.until_lens("Stopped.")
 
 
+async def test_a_stopped_search_goes_on(start, net, interpreter, data):
+    editor = await start(interpreter("slow"))
+    await editor.open(net)
+    await editor.click("Optimize with CUDA kernel")
+    await editor.until_lens("round 2/5")
+    await editor.click("Stop")
+    await editor.until_lens("Stopped.", "Resume", "Search again")
+    original = editor.text
+    (resume,) = [le.command for le in await editor.lenses() if le.command.title == "Resume"]
+    editor.change(original.replace("x, -1", "x, 0"))
+    assert "Resume" not in await editor.titles()
+    await editor.execute(resume.command, *resume.arguments)
+    assert "changed since this search was stopped" in editor.notices[0]
+    editor.change("# a line above\n" + original)
+    answer = await editor.click("Resume")
+    await editor.until_lens("Went on with 2 ideas.", "Search again")
+    with Store(data / "kernel-lsp.db") as store:
+        assert store.run(answer["run"]).request.text == editor.text
+
+
 async def test_code_actions_follow_the_state(start, net, interpreter):
     editor = await start(interpreter("offer"))
     await editor.open(net)

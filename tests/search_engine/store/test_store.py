@@ -206,3 +206,31 @@ def test_ideas_of_a_round_may_come_in_two_writes(store):
     store.add_ideas(run_id, 1, "b", [IDEA])
     positions = [(r.proposer, r.position) for r in store.run(run_id).ideas]
     assert positions == [("a", 0), ("a", 1), ("b", 2)]
+
+
+def test_a_run_that_ended_can_be_reopened_once_nothing_is_in_its_way(store):
+    run_id, _ = start(store)
+    with pytest.raises(StoreError, match="has not ended: it is queued"):
+        store.reopen(run_id)
+    store.finish(run_id, "stopped", "Stopped.")
+    moved = evolve(REQUEST, path="/elsewhere/net.py")
+    store.reopen(run_id, SearchSettings(rounds=9), moved)
+    run = store.run(run_id)
+    assert (run.status, run.settings.rounds, run.path, run.request) == (
+        "queued", 9, "/elsewhere/net.py", moved
+    )  # fmt: skip
+    assert store.claim(run_id, "me")
+
+
+def test_a_run_is_not_reopened_beside_an_active_one_or_once_accepted(store):
+    first, _ = start(store)
+    store.finish(first, "stopped", "Stopped.")
+    second, _ = start(store)
+    with pytest.raises(StoreError, match="Another search of Net is active"):
+        store.reopen(first)
+    assert store.run(first).status == "stopped"
+    store.finish(second, "finished", "done")
+    store.decide(second, "accepted")
+    with pytest.raises(StoreError, match="was accepted: revert it first"):
+        store.reopen(second)
+    assert store.run(second).decision == "accepted"

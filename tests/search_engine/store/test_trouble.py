@@ -13,7 +13,6 @@ from search_engine import serial
 from search_engine.errors import StoreError
 from search_engine.proposers._base import Idea
 from search_engine.store import database
-from search_engine.store import store as store_module
 from search_engine.store.database import SCHEMA_VERSION, Database
 from search_engine.store.store import Store
 
@@ -99,7 +98,7 @@ def test_a_store_that_cannot_be_written(path, monkeypatch):
     def read_only(where, **kwargs):
         return connect(f"file:{where}?mode=ro", uri=True, **kwargs)
 
-    monkeypatch.setattr(store_module.sqlite3, "connect", read_only)
+    monkeypatch.setattr(database.sqlite3, "connect", read_only)
     assert "cannot be written: check its permissions" in refused(path)
 
 
