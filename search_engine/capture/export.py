@@ -222,7 +222,9 @@ class _Reader:
         op = str(source.target)
         args = tuple(self._argument(a) for a in source.args)
         kwargs = {key: self._argument(a) for key, a in source.kwargs.items()}
-        value = source.args[0].meta["val"] if source.args else None
+        first: Any = source.args[0] if source.args else None
+        of = first if isinstance(first, torch.fx.Node) else node
+        value = of.meta["val"]
         sizes = value.shape if isinstance(value, torch.Tensor) else ()
         shape = tuple(self._size(s, op) for s in sizes)
         index: Any = node.args[1]

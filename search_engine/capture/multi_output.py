@@ -21,7 +21,7 @@ Rule: TypeAlias = "Callable[[Arguments, Keywords, int, Shape], Call | None]"
 def single(op: str, args: Arguments, kwargs: Keywords, index: int, shape: Shape) -> Call | None:
     """The call that gives result ``index`` of ``op`` alone; None where there is none.
 
-    ``shape`` is the first argument's.
+    ``shape`` is the first argument's; where that is a list, the result's own.
     """
     rule = _RULES.get(op)
     if rule is None:
@@ -102,7 +102,14 @@ def _values(op: str) -> Rule:
     return rule
 
 
+def _broadcast(args: Arguments, kwargs: Keywords, index: int, shape: Shape) -> Call | None:
+    tensors = args[0]
+    assert isinstance(tensors, tuple)
+    return "aten.expand.default", (tensors[index], shape), {}
+
+
 _RULES: dict[str, Rule] = {
+    "aten.broadcast_tensors.default": _broadcast,
     "aten.max.dim": _extremum("aten.amax.default", "aten.argmax.default"),
     "aten.min.dim": _extremum("aten.amin.default", "aten.argmin.default"),
     "aten.var_mean.correction": _moments("aten.var.correction"),
