@@ -6,6 +6,7 @@ from search_engine.playbook.ideas.chip_as_buffer import ChipAsBuffer
 from search_engine.playbook.ideas.fuse_chain import FuseChain
 from search_engine.playbook.ideas.row_on_chip import RowOnChip
 from search_engine.playbook.ideas.split_rows import SplitRows
+from search_engine.playbook.ideas.thread_per_output import ThreadPerOutput
 from search_engine.playbook.ideas.tile_of_rows import TileOfRows
 from search_engine.playbook.ideas.warp_per_row import WarpPerRow
 
@@ -17,4 +18,5 @@ ALL: tuple[PlaybookIdea, ...] = (
     SplitRows(),
     ChipAsBuffer(),
     TileOfRows(),
+    ThreadPerOutput(),
 )

@@ -1,0 +1,153 @@
+"""Give each output to one thread that walks its small window in registers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from search_engine.hardware import DeviceFacts
+from search_engine.playbook import cost, words
+from search_engine.playbook.expression import Apply, Inside, Load, walk
+from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
+from search_engine.playbook.primitives import PRIMITIVES
+from search_engine.playbook.program import Axis, Program
+from search_engine.playbook.source import Part
+from search_engine.playbook.strip import Strip, best_strip
+from search_engine.playbook.unrolled import FOLDS, Unrolled, UnrolledKernel, taps
+
+# A sum of more terms, one after the other, has an error that a tree of sums has not.
+_MOST_TAPS = 1024
+
+
+class ThreadPerOutput(PlaybookIdea):
+    """Windows (pooling, depthwise convolution) and other short columns, a thread each."""
+
+    key = "thread_per_output"
+    title = "One thread per output, its window unrolled"
+    category = "parallelism and occupancy"
+    knobs: ClassVar[Knobs] = {
+        "threads": (
+            (64, 128, 256, 512),
+            "parallelism and occupancy",
+            "Threads share nothing; smaller blocks leave less of the last wave idle.",
+        ),
+        "outputs": (
+            (1, 2, 4, 8),
+            "memory access",
+            "Neighbouring outputs read most of the same values: a thread that computes several "
+            "reads each of them once into registers; more outputs leave fewer threads.",
+        ),
+        "along": (
+            ("outer", "inner"),
+            "memory access",
+            "Outputs of one thread below each other keep a warp's accesses side by side; outputs "
+            "next to each other share where there is but one axis.",
+        ),
+    }
+
+    def applies(self, program: Program, facts: DeviceFacts) -> bool:
+        """Short columns, one pass over them, and results that are one number per row."""
+        return (
+            bool(program.statistics)
+            and program.levels == 1
+            and program.column_count <= _MOST_TAPS
+            and all(s.kind in FOLDS for s in program.statistics)
+            and not any(program.reads_columns(value) for value in program.values)
+            and not any(store.stride(c.name) for store in program.stores for c in program.columns)
+        )
+
+    def why(self, program: Program, facts: DeviceFacts) -> str:
+        """Windows, how they overlap, and what that costs without registers."""
+        read, written = cost.traffic(program)
+        least = (read + written) / facts.dram_bytes_per_second
+        outputs = words.counted(program.row_count, "output")
+        window = taps(program.columns)
+        text = (
+            f"Each of {outputs} is one number made of {window} values. No thread needs another's "
+            f"result, so a thread per output has neither barriers nor shuffles, and with its loops "
+            f"unrolled most of the address arithmetic is done by the compiler. At best "
+            f"{words.size(read + written)} move once, {words.time(least)} at the copy bandwidth "
+            f"of {facts.name}"
+        )
+        strip = self._strip(program, "outer") or self._strip(program, "inner")
+        if strip is None:
+            return f"{text}; the windows share nothing."
+        return (
+            f"{text}. Windows overlap: four neighbouring outputs read {strip.length(4)} different "
+            f"values along that axis, not {4 * strip.tap.size}, so a thread that computes several "
+            f"keeps them in registers."
+        )
+
+    def variants(self, program: Program, facts: DeviceFacts) -> Sequence[Variant]:
+        """Several outputs where windows overlap, one else."""
+        offered = [
+            Variant.of(threads=threads, outputs=outputs, along=along)
+            for outputs, along, threads in (
+                (4, "outer", 128), (4, "inner", 128), (2, "outer", 256), (8, "outer", 128),
+                (1, "outer", 256), (1, "outer", 128),
+            )
+        ]  # fmt: skip
+        valid = [v for v in offered if self.valid(program, v, facts)]
+        return sorted(valid, key=lambda v: self.seconds(program, v, facts))
+
+    def valid(self, program: Program, variant: Variant, facts: DeviceFacts) -> bool:
+        """Several outputs only where they share; one along "outer", so that it is one variant."""
+        outputs = variant.number("outputs")
+        if outputs == 1:
+            return variant.word("along") == "outer"
+        strip = self._strip(program, variant.word("along"))
+        if strip is None or not strip.shares(outputs) or strip.out.size < outputs:
+            return False
+        # A clamped index is an int.
+        return not (program.needs_64_bit and strip.out.size % outputs)
+
+    def seconds(self, program: Program, variant: Variant, facts: DeviceFacts) -> float:
+        """One pass, or the instructions of all windows if those take longer."""
+        moved = cost.pass_seconds(program, facts, efficiency=0.9)
+        outputs = variant.number("outputs")
+        strip = self._strip(program, variant.word("along")) if outputs > 1 else None
+        per_output = 12.0 / outputs + 4
+        for statistic in program.statistics:
+            held = strip.held(statistic.body) if strip else ()
+            for node in walk(statistic.body):
+                share = 1.0
+                if strip and any(node in set(walk(value)) for value in held):
+                    share = strip.length(outputs) / (outputs * strip.tap.size)
+                per_output += program.column_count * share * _instructions(node)
+        lanes = facts.sm_count * 128 * facts.clock_hz
+        threads = program.row_count / outputs
+        busy = min(1.0, threads / (facts.sm_count * 512))
+        issue = program.row_count * per_output / lanes / busy + cost.LAUNCH
+        # Neighbours in one thread set the lanes of a warp apart in memory.
+        spread = 1.15 if strip and strip.out == program.rows[-1] else 1.0
+        return max(moved, issue * spread)
+
+    def write(self, program: Program, variant: Variant, facts: DeviceFacts) -> Part:
+        """The kernel in parts."""
+        outputs = variant.number("outputs")
+        strip = self._strip(program, variant.word("along")) if outputs > 1 else None
+        plan = Unrolled(variant.number("threads"), outputs, strip)
+        comment = f"One thread per output: {taps(program.columns)} values each, in registers."
+        if strip is not None:
+            comment = (
+                f"One thread for {outputs} neighbouring outputs of {taps(program.columns)} values "
+                "each: what their windows share is read once, into registers."
+            )
+        return UnrolledKernel(program, plan, comment).text()
+
+    @staticmethod
+    def _strip(program: Program, along: str) -> Strip | None:
+        """The overlap along the innermost row axis, or along the next one."""
+        place = {"inner": -1, "outer": -2}[along]
+        # The outermost axis has its size at run time.
+        axes: Sequence[Axis] = program.rows[1:]
+        return best_strip(program, axes[place]) if len(axes) >= -place else None
+
+
+def _instructions(node: object) -> float:
+    """Of one expression at one place: an access has its address and its conditions too."""
+    if isinstance(node, Apply):
+        return PRIMITIVES[node.op].cost
+    if isinstance(node, Load):
+        return 2.0 + 2.0 * len(node.bounds)
+    return 2.0 * len(node.bounds) if isinstance(node, Inside) else 0.0
