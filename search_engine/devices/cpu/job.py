@@ -148,7 +148,7 @@ def write_job(
         f"module {module_fd} {module.span}",
         f"limits {limits.address_space} {limits.cpu_seconds} {int(limits.guarded)} {threads}",
         f"variables {len(module.variables)}",
-        *(f"variable {v.begin} {v.end} {int(v.shared)}" for v in module.variables),
+        *(f"variable {v.begin} {v.end} {int(v.shared)} {int(v.guard)}" for v in module.variables),
         f"launches {len(plan.launches)}",
     ]
     for launch, sample in zip(plan.launches, sampled, strict=True):

@@ -55,6 +55,7 @@ class Variable:
     begin: int
     end: int
     shared: bool
+    guard: bool = False  # the compiler's own note that a variable is initialised
 
 
 @frozen
@@ -176,7 +177,9 @@ def _variables(elf: Any) -> Iterator[Variable]:
         local = symbol.name.startswith("_ZZ") or symbol["st_info"]["bind"] == "STB_LOCAL"
         shared = local and section["sh_type"] == "SHT_NOBITS"
         begin = symbol["st_value"]
-        yield Variable(symbol.name, begin, begin + size, shared)
+        # A shared array of a class like half has one in g++, though there is nothing to do.
+        guard = symbol.name.startswith("_ZGV")
+        yield Variable(symbol.name, begin, begin + size, shared and not guard, guard)
 
 
 _KINDS = {

@@ -18,7 +18,6 @@ from search_engine.verdict import Finding
 
 # Names that need hardware which is not modelled, with what they are.
 _UNSUPPORTED = {
-    "wmma": "tensor-core matrices (nvcuda::wmma)",
     "this_cluster": "thread block clusters", "cluster_group": "thread block clusters",
     "__cluster_dims__": "thread block clusters",
     "__clusterRelativeBlockRank": "thread block clusters",

@@ -46,7 +46,7 @@ struct Shadow {
 
 static Shadow of_arena, of_dynamic, of_module;
 static uint32_t* initialised[2];  // shared memory: block run << 5 | in flight << 4 | bytes written
-static uint8_t* kinds;            // per cell of the module: 0 nothing, 1 shared, 2 global
+static uint8_t* kinds;            // per cell of the module: 0 nothing, 1 shared, 2 global, 3 ignored
 static constexpr uint32_t IN_FLIGHT = 16;
 static uint32_t now, launch_start, block_start, block_run;
 static bool fence_used, initialised_unknown;
@@ -97,7 +97,7 @@ void check_start(uintptr_t writable_begin, uintptr_t writable_end) {
   kinds = (uint8_t*)reserve(cells);
   for (size_t i = 0; i < variable_count; ++i)
     for (uintptr_t a = variables[i].begin; a < variables[i].end; a += 4)
-      kinds[(a - of_module.begin) / 4] = variables[i].shared ? 1 : 2;
+      kinds[(a - of_module.begin) / 4] = variables[i].guard ? 3 : variables[i].shared ? 1 : 2;
 }
 
 // --- reporting -----------------------------------------------------------------------------
@@ -358,6 +358,7 @@ void check_access(uintptr_t address, uint32_t size, bool write, bool atomic, uin
   if (address >= of_module.begin && end <= of_module.end) {
     uint8_t first = kinds[(address - of_module.begin) / 4];
     uint8_t last = kinds[(end - 1 - of_module.begin) / 4];
+    if (first == 3) return;
     if (first && first == last) {
       bool shared = first == 1;
       check_cells(of_module, shared ? initialised[1] : nullptr, address, size, write, atomic,

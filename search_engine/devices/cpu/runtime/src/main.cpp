@@ -157,6 +157,7 @@ int main() {
       v.begin = number();
       v.end = number();
       v.shared = number() != 0;
+      v.guard = number() != 0;
     } else if (!strcmp(what, "launches")) {
       launch_total = number();
       launches = array<PlannedLaunch>(launch_total);

@@ -24,6 +24,7 @@ struct Range {
 struct Variable {
   uintptr_t begin, end;
   bool shared;
+  bool guard;  // the compiler's own, of no concern to the checks
 };
 
 struct Launch {

@@ -79,7 +79,7 @@ void simt_stmatrix(unsigned long long address, int count, int transposed,
 }
 
 namespace simt {
-enum Collective { SYNC = 1, SHUFFLE, VOTE, MATCH, REDUCE };
+enum Collective { SYNC = 1, SHUFFLE, VOTE, MATCH, REDUCE, LOAD_MATRIX, STORE_MATRIX };
 enum BarrierReduction { COUNT = 1, AND, OR };
 enum MmaInput { F16, BF16, TF32, S8, U8, E4M3, E5M2 };
 }  // namespace simt
