@@ -29,6 +29,7 @@ from search_engine.playbook.expression import (
     Expression,
     Inside,
     Load,
+    Position,
     Result,
 )
 from search_engine.playbook.names import element_at, identifier, unused, wrapped
@@ -83,7 +84,7 @@ class Writer:
             elif isinstance(leaf, Apply):
                 wish = identifier(leaf.name or leaf.op)
             elif isinstance(leaf, Inside):
-                wish = "inside_here"
+                wish = "position" if isinstance(leaf, Position) else "inside_here"
             elif isinstance(leaf, Result):
                 part = leaf.part
                 wish = part if part in ("m2", "mean") else f"row_{part}"
@@ -222,6 +223,8 @@ class Writer:
         return f"({text})" if load.bounds else text
 
     def _item(self, load: Load | Inside, where: dict[str, str]) -> str:
+        if isinstance(load, Position):
+            return self._coordinate(load.bounds[0], where)
         if isinstance(load, Inside):
             return self.inside(load.bounds, where)
         value = packs.widen(element_at(self.address(load, where)), load)

@@ -80,6 +80,16 @@ class Inside:
 
 
 @frozen(cache_hash=True)
+class Position(Inside):
+    """The index itself that its one bound is about: ``arange``, and what compares with it."""
+
+    @property
+    def dtype(self) -> str:
+        """An index, as torch has them."""
+        return "int64"
+
+
+@frozen(cache_hash=True)
 class Constant:
     """A literal used in work of the dtype."""
 

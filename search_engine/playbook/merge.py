@@ -43,7 +43,7 @@ def _merge(program: Program, group: str, position: int) -> Program:
             return None
         bounds = tuple(evolve(bound, terms=without(bound.terms)) for bound in node.bounds)
         if isinstance(node, Inside):
-            return Inside(bounds)
+            return evolve(node, bounds=bounds)
         return evolve(node, strides=without(node.strides), bounds=bounds)
 
     stores = tuple(

@@ -1,7 +1,8 @@
 """Operators over whole rows, as statistics and pointwise work on their results.
 
 ``REDUCTIONS[name](node, index, reader)`` gives the result's value at an index. Formulas are
-the stable ones: squares about the mean, exponentials about the maximum.
+the stable ones: squares about the mean, exponentials about the maximum. Sums of integers are
+taken in int64 and extremes in their own kind, as in torch.
 """
 
 from __future__ import annotations
@@ -10,10 +11,12 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from attrs import frozen
+
 from search_engine.graph import Argument, Node
-from search_engine.playbook.dtypes import is_float
+from search_engine.playbook.dtypes import compute_type, is_float
 from search_engine.playbook.expression import Apply, Constant, Expression, Result, Statistic
-from search_engine.playbook.index import ZERO, Index
+from search_engine.playbook.index import Index
 from search_engine.playbook.program import Unsupported
 from search_engine.playbook.views import argument, source
 
@@ -23,92 +26,179 @@ if TYPE_CHECKING:
 Reduction = Callable[[Node, Index, "Reader"], Expression]
 
 
-def _dims(value: Argument, rank: int) -> list[int]:
+def listed_dims(value: Argument, rank: int) -> list[int]:
     """Reduced dimensions, in order; none given means all."""
+    if rank == 0:
+        return []
     if value is None or value == ():
         return list(range(rank))
     listed = value if isinstance(value, tuple) else (value,)
     return sorted(int(d) % rank for d in listed)  # type: ignore[arg-type]
 
 
-def _work_dtype(dtype: str) -> str:
-    """Statistics are kept in float, in double for float64."""
+def sum_dtype(dtype: str) -> str:
+    """What sums of results of the dtype are kept in: float, double for float64, int64."""
+    if not is_float(dtype):
+        return "int64"
     return "float64" if dtype == "float64" else "float32"
 
 
-def _over(
-    node: Node, dims: Sequence[int], index: Index, reader: Reader
-) -> tuple[Expression, str, int]:
-    """The operand at all columns, the dtype of the work, elements reduced.
+def extreme_dtype(dtype: str) -> str:
+    """What extremes of values of the dtype are kept in."""
+    if is_float(dtype):
+        return sum_dtype(dtype)
+    return "int64" if dtype == "int64" else "int32"
+
+
+def cast(value: Expression, dtype: str, name: str = "") -> Expression:
+    """The value in work of the dtype; halves are in float already."""
+    if compute_type(value.dtype) == compute_type(dtype):
+        return value
+    return Apply("cast", (value,), dtype, name)
+
+
+@frozen
+class Over:
+    """An operand at all columns: what a statistic is of.
+
+    ``dtype`` is that of the work, ``count`` the number of elements reduced.
+    """
+
+    body: Expression
+    dtype: str
+    count: int
+
+    def of(self, body: Expression) -> Over:
+        """Another body over the same columns."""
+        return Over(body, self.dtype, self.count)
+
+    def result(self, kind: str, part: str = "") -> Expression:
+        """A number of a row's statistic; over one element it is pointwise work on that."""
+        part = part or kind
+        if self.count > 1:
+            return Result(Statistic(kind, self.body, self.dtype), part)
+        if part == "index":
+            return Constant(0, "int64")
+        # The difference is 0, but NaN for an infinity, as it is in torch.
+        rest = Apply("sub", (self.body, self.body), self.dtype)
+        if part == "m2":
+            return Apply("mul", (rest, rest), self.dtype)
+        if (kind, part) == ("softmax", "sum"):
+            return Apply("exp", (rest,), self.dtype)
+        return self.body
+
+    def mean(self, total: Expression, name: str, less: float = 0) -> Expression:
+        """``total`` over the number of elements, ``less`` so many degrees of freedom."""
+        count = Constant(float(max(self.count - less, 0)), self.dtype)
+        return Apply("div", (total, count), self.dtype, name)
+
+
+def over(node: Node, dims: Sequence[int], index: Index, reader: Reader, dtype: str) -> Over:
+    """The node's operand at all columns, in work of the dtype.
 
     ``index`` is the result's, with or without the reduced dimensions kept.
     """
     name = source(node)
     shape = reader.shape(name)
-    if not is_float(reader.dtype(name)):
-        raise Unsupported(f"No playbook idea covers {node.op} over {reader.dtype(name)} yet.")
     if len(index) == len(shape):
-        index = tuple(part for d, part in enumerate(index) if d not in dims)
+        index = without(index, dims)
     body = reader.value(name, reader.reduce_over(name, dims, index))
-    return body, _work_dtype(reader.dtype(name)), math.prod(shape[d] for d in dims)
+    return Over(cast(body, dtype), dtype, math.prod(shape[d] for d in dims))
 
 
-def _result(kind: str, part: str, body: Expression, dtype: str, count: int) -> Expression:
-    """A number of a row's statistic; over one element it is pointwise work on that element."""
-    if count > 1:
-        return Result(Statistic(kind, body, dtype), part)
-    # The difference is 0, but NaN for an infinity, as it is in torch.
-    rest = Apply("sub", (body, body), dtype)
-    if part == "m2":
-        return Apply("mul", (rest, rest), dtype)
-    return Apply("exp", (rest,), dtype) if (kind, part) == ("softmax", "sum") else body
+def without(index: Index, dims: Sequence[int]) -> Index:
+    """The index over the dimensions that are kept."""
+    return tuple(part for d, part in enumerate(index) if d not in dims)
 
 
-def _scaled(value: Expression, count: float, dtype: str, name: str) -> Expression:
-    return Apply("div", (value, Constant(float(count), dtype)), dtype, name)
+def _given(node: Node, index: Index, reader: Reader, dtype: str, at: int = 1) -> Over:
+    """``over`` the dimensions of the argument ``dim``, the operator's argument number ``at``."""
+    dims = listed_dims(argument(node, at, "dim"), len(reader.shape(source(node))))
+    return over(node, dims, index, reader, dtype)
 
 
 def _extremum(kind: str) -> Reduction:
     def reduce(node: Node, index: Index, reader: Reader) -> Expression:
-        dims = _dims(argument(node, 1, "dim"), len(reader.shape(source(node))))
-        return _result(kind, kind, *_over(node, dims, index, reader))
+        before = reader.dtype(source(node))
+        reduced = _given(node, index, reader, extreme_dtype(before))
+        return cast(reduced.result(kind), before, node.name)
+
+    return reduce
+
+
+def _place(kind: str) -> Reduction:
+    """argmax, argmin: of equal values the first, a NaN before all, as torch has it."""
+
+    def reduce(node: Node, index: Index, reader: Reader) -> Expression:
+        dtype = extreme_dtype(reader.dtype(source(node)))
+        return _given(node, index, reader, dtype).result(kind, "index")
 
     return reduce
 
 
 def _sum(node: Node, index: Index, reader: Reader) -> Expression:
-    dims = _dims(argument(node, 1, "dim"), len(reader.shape(source(node))))
-    return _result("sum", "sum", *_over(node, dims, index, reader))
+    reduced = _given(node, index, reader, sum_dtype(node.dtype))
+    return cast(reduced.result("sum"), node.dtype, node.name)
+
+
+def _product(node: Node, index: Index, reader: Reader) -> Expression:
+    reduced = _given(node, index, reader, sum_dtype(node.dtype))
+    return cast(reduced.result("prod"), node.dtype, node.name)
 
 
 def _mean(node: Node, index: Index, reader: Reader) -> Expression:
-    dims = _dims(argument(node, 1, "dim"), len(reader.shape(source(node))))
-    body, dtype, count = _over(node, dims, index, reader)
-    return _scaled(_result("sum", "sum", body, dtype, count), count, dtype, node.name)
+    reduced = _given(node, index, reader, sum_dtype(node.dtype))
+    return reduced.mean(reduced.result("sum"), node.name)
+
+
+def _nonzero(value: Expression) -> Expression:
+    """Whether the value is not zero; a NaN is not."""
+    if value.dtype == "bool":
+        return value
+    return Apply("ne", (value, Constant(0, value.dtype)), "bool")
+
+
+def _over_nonzero(node: Node, index: Index, reader: Reader, dtype: str) -> Over:
+    name = source(node)
+    rank = len(reader.shape(name))
+    dims = listed_dims(argument(node, 1, "dim"), rank)
+    reduced = over(node, dims, index, reader, reader.dtype(name))
+    return Over(Apply("cast", (_nonzero(reduced.body),), dtype), dtype, reduced.count)
+
+
+def _truth(kind: str) -> Reduction:
+    """any, all: the largest or least of 0 and 1."""
+
+    def reduce(node: Node, index: Index, reader: Reader) -> Expression:
+        return cast(_over_nonzero(node, index, reader, "int32").result(kind), "bool", node.name)
+
+    return reduce
+
+
+def _count_nonzero(node: Node, index: Index, reader: Reader) -> Expression:
+    return _over_nonzero(node, index, reader, "int64").result("sum")
 
 
 def _variance(root: bool) -> Reduction:
     """var and std in their overloads: (unbiased), (dim, unbiased, keepdim), (dim, correction)."""
 
     def reduce(node: Node, index: Index, reader: Reader) -> Expression:
-        rank = len(reader.shape(source(node)))
         overload = node.op.rsplit(".", 1)[-1]
         correction: Argument = 1
+        dim = argument(node, 1, "dim")
         if overload == "default":
-            dims = list(range(rank))
-            correction = int(bool(argument(node, 1, "unbiased", True)))
+            dim, correction = None, int(bool(argument(node, 1, "unbiased", True)))
+        elif overload == "dim":
+            correction = int(bool(argument(node, 2, "unbiased", True)))
         else:
-            dims = _dims(argument(node, 1, "dim"), rank)
-            if overload == "dim":
-                correction = int(bool(argument(node, 2, "unbiased", True)))
-            else:
-                correction = node.kwargs.get("correction", 1)
-                correction = 1 if correction is None else correction
-        body, dtype, count = _over(node, dims, index, reader)
+            correction = node.kwargs.get("correction", 1)
+            correction = 1 if correction is None else correction
         assert isinstance(correction, (int, float))
-        squares = _result("moments", "m2", body, dtype, count)
-        variance = _scaled(squares, max(count - correction, 0), dtype, node.name)
-        return Apply("sqrt", (variance,), dtype, node.name) if root else variance
+        dims = listed_dims(dim, len(reader.shape(source(node))))
+        reduced = over(node, dims, index, reader, sum_dtype(node.dtype))
+        squares = reduced.result("moments", "m2")
+        variance = reduced.mean(squares, node.name, less=correction)
+        return Apply("sqrt", (variance,), reduced.dtype, node.name) if root else variance
 
     return reduce
 
@@ -116,13 +206,13 @@ def _variance(root: bool) -> Reduction:
 def _softmax(log: bool) -> Reduction:
     def reduce(node: Node, index: Index, reader: Reader) -> Expression:
         name = source(node)
-        rank = max(len(reader.shape(name)), 1)
-        dims = _dims(argument(node, 1, "dim", -1), rank)
         if not reader.shape(name):
             return Constant(0.0 if log else 1.0, node.dtype)
-        over = _over(node, dims, _without(index, dims), reader)
-        here, dtype = reader.value(name, index), over[1]
-        top, total = (_result("softmax", part, *over) for part in ("max", "sum"))
+        dtype = sum_dtype(node.dtype)
+        dims = listed_dims(argument(node, 1, "dim", -1), len(reader.shape(name)))
+        reduced = over(node, dims, without(index, dims), reader, dtype)
+        here = cast(reader.value(name, index), dtype)
+        top, total = (reduced.result("softmax", part) for part in ("max", "sum"))
         shifted = Apply("sub", (here, top), dtype, f"{node.name}_shifted")
         if log:
             log_total = Apply("log", (total,), dtype, "log_sum")
@@ -132,15 +222,10 @@ def _softmax(log: bool) -> Reduction:
     return reduce
 
 
-def _without(index: Index, dims: Sequence[int]) -> Index:
-    return tuple(part for d, part in enumerate(index) if d not in dims)
-
-
 def _logsumexp(node: Node, index: Index, reader: Reader) -> Expression:
-    dims = _dims(argument(node, 1, "dim"), len(reader.shape(source(node))))
-    over = _over(node, dims, index, reader)
-    dtype = over[1]
-    top, total = (_result("softmax", part, *over) for part in ("max", "sum"))
+    dtype = sum_dtype(node.dtype)
+    reduced = _given(node, index, reader, dtype)
+    top, total = (reduced.result("softmax", part) for part in ("max", "sum"))
     log_total = Apply("log", (total,), dtype, "log_sum")
     # An infinite maximum is the result: about it, every exponential would be NaN.
     infinite = Apply("eq", (Apply("abs", (top,), dtype), Constant(math.inf, dtype)), "bool")
@@ -148,105 +233,66 @@ def _logsumexp(node: Node, index: Index, reader: Reader) -> Expression:
     return Apply("where", (infinite, top, finite), dtype, node.name)
 
 
-def _affine(value: Expression, weight: Argument, bias: Argument, at: Index, node: Node,
-            reader: Reader, dtype: str) -> Expression:  # fmt: skip
-    """value · weight + bias, either of them absent."""
-    for op, parameter in (("mul", weight), ("add", bias)):
-        if parameter is not None:
-            value = Apply(op, (value, reader.operand(parameter, at, dtype)), dtype, node.name)
-    return value
-
-
-def _normalised(
-    name: str, dims: Sequence[int], index: Index, eps: float, node: Node, reader: Reader
-) -> tuple[Expression, str]:
-    """(x − mean) · rsqrt(var + eps) over the dimensions, at the index."""
-    body, dtype, count = _over(node, dims, _without(index, dims), reader)
-    here = reader.value(name, index)
-    mean, squares = (_result("moments", part, body, dtype, count) for part in ("mean", "m2"))
-    variance = _scaled(squares, count, dtype, "variance")
-    rstd = Apply("rsqrt", (Apply("add", (variance, Constant(eps, dtype)), dtype),), dtype, "rstd")
-    centred = Apply("sub", (here, mean), dtype, "centred")
-    return Apply("mul", (centred, rstd), dtype, node.name), dtype
-
-
-def _layer_norm(node: Node, index: Index, reader: Reader) -> Expression:
-    name = source(node)
-    rank = len(reader.shape(name))
-    shape = argument(node, 1, "normalized_shape")
-    assert isinstance(shape, tuple)
-    dims = list(range(rank - len(shape), rank))
-    eps = argument(node, 4, "eps", 1e-5)
-    assert isinstance(eps, (int, float))
-    value, dtype = _normalised(name, dims, index, eps, node, reader)
-    weight, bias = argument(node, 2, "weight"), argument(node, 3, "bias")
-    return _affine(value, weight, bias, index, node, reader, dtype)
-
-
-# torch.nn.functional.rms_norm's own default where eps is None: the input dtype's epsilon,
-# taken in the type that it computes in.
-_EPSILON = {"float64": 2.220446049250313e-16}
-_EPSILON_FLOAT = 1.1920928955078125e-07
-
-
-def _rms_norm(node: Node, index: Index, reader: Reader) -> Expression:
-    name = source(node)
-    rank = len(reader.shape(name))
-    shape = argument(node, 1, "normalized_shape")
-    assert isinstance(shape, tuple)
-    dims = list(range(rank - len(shape), rank))
-    body, dtype, count = _over(node, dims, _without(index, dims), reader)
-    eps = argument(node, 3, "eps")
-    if eps is None:
-        eps = _EPSILON.get(dtype, _EPSILON_FLOAT)
-    assert isinstance(eps, (int, float))
-    squares = _result("sum", "sum", Apply("mul", (body, body), dtype), dtype, count)
-    mean = _scaled(squares, count, dtype, "mean_square")
-    rrms = Apply("rsqrt", (Apply("add", (mean, Constant(eps, dtype)), dtype),), dtype, "rrms")
-    value = Apply("mul", (reader.value(name, index), rrms), dtype, node.name)
-    return _affine(value, argument(node, 2, "weight"), None, index, node, reader, dtype)
+def _norm(reduced: Over, order: Argument, name: str) -> Expression:
+    """The vector norm of any order over the columns."""
+    dtype = reduced.dtype
+    magnitude = Apply("abs", (reduced.body,), dtype)
+    order = float(order) if isinstance(order, (int, float, str)) else 2.0
+    if order == 0:
+        flag = Apply("cast", (_nonzero(reduced.body),), dtype)
+        return reduced.of(flag).result("sum")
+    if reduced.count == 1:
+        return magnitude
+    if math.isinf(order):
+        return reduced.of(magnitude).result("max" if order > 0 else "min")
+    if order == 1:
+        return reduced.of(magnitude).result("sum")
+    if order == 2:
+        squares = reduced.of(Apply("mul", (reduced.body, reduced.body), dtype)).result("sum")
+        return Apply("sqrt", (squares,), dtype, name)
+    power = Apply("pow", (magnitude, Constant(order, dtype)), dtype)
+    if order == 3:
+        power = Apply("mul", (Apply("mul", (magnitude, magnitude), dtype), magnitude), dtype)
+    total = reduced.of(power).result("sum")
+    return Apply("pow", (total, Constant(1 / order, dtype)), dtype, name)
 
 
 def _vector_norm(node: Node, index: Index, reader: Reader) -> Expression:
-    order = argument(node, 1, "ord", 2)
-    dims = _dims(argument(node, 2, "dim"), len(reader.shape(source(node))))
-    body, dtype, count = _over(node, dims, index, reader)
-    magnitude = Apply("abs", (body,), dtype)
-    if count == 1 and order in (1, 2, math.inf, "inf"):
-        return magnitude
-    if order == 2:
-        squares = _result("sum", "sum", Apply("mul", (body, body), dtype), dtype, count)
-        return Apply("sqrt", (squares,), dtype, node.name)
-    if order == 1:
-        return _result("sum", "sum", magnitude, dtype, count)
-    if order in (math.inf, "inf"):
-        return _result("max", "max", magnitude, dtype, count)
-    raise Unsupported(f"No playbook idea covers {node.op} of order {order} yet.")
+    """``linalg_vector_norm(x, ord, dim)``, ``norm(x, p, dim)`` and ``linalg_norm`` of vectors."""
+    order = argument(node, 1, "p" if node.op.split(".")[1] == "norm" else "ord", 2)
+    shape = reader.shape(source(node))
+    dim = argument(node, 2, "dim")
+    if node.op.startswith("aten.linalg_norm") and order is not None:
+        dims = listed_dims(dim, len(shape))
+        if len(dims) > 1:
+            raise Unsupported(f"No playbook idea covers {node.op} of order {order!r} yet.")
+    return _norm(_given(node, index, reader, sum_dtype(node.dtype), at=2), order, node.name)
 
 
-def _batch_norm(node: Node, index: Index, reader: Reader) -> Expression:
-    """Batch normalisation in eval: running statistics, one per channel; no reduction."""
-    if argument(node, 5, "training", False):
-        raise Unsupported(f"No playbook idea covers {node.op} in training mode yet.")
-    name = source(node)
-    dtype = _work_dtype(reader.dtype(name))
-    channel = (index[1],)
-    mean, var = argument(node, 3, "running_mean"), argument(node, 4, "running_var")
-    eps = argument(node, 7, "eps", 1e-5)
-    assert isinstance(eps, (int, float))
-    here = reader.value(name, index)
-    centred = Apply("sub", (here, reader.operand(mean, channel, dtype)), dtype, "centred")
-    shifted = Apply("add", (reader.operand(var, channel, dtype), Constant(eps, dtype)), dtype)
-    value = Apply("mul", (centred, Apply("rsqrt", (shifted,), dtype, "rstd")), dtype, node.name)
-    weight, bias = argument(node, 1, "weight"), argument(node, 2, "bias")
-    return _affine(value, weight, bias, channel, node, reader, dtype)
+def _matrix_norm(node: Node, index: Index, reader: Reader) -> Expression:
+    """The Frobenius norm; ``frobenius_norm(x, dim)``, ``linalg_matrix_norm(x, ord, dim)``."""
+    at = 1 if node.op.startswith("aten.frobenius_norm") else 2
+    order = argument(node, 1, "ord", "fro") if at == 2 else "fro"
+    if order != "fro":
+        raise Unsupported(f"No playbook idea covers {node.op} of order {order!r} yet.")
+    default = (-2, -1) if at == 2 else None
+    dims = listed_dims(argument(node, at, "dim", default), len(reader.shape(source(node))))
+    return _norm(over(node, dims, index, reader, sum_dtype(node.dtype)), 2, node.name)
 
 
 REDUCTIONS: dict[str, Reduction] = {
     "sum": _sum,
     "mean": _mean,
+    "prod": _product,
     "amax": _extremum("max"),
     "amin": _extremum("min"),
+    "max": _extremum("max"),
+    "min": _extremum("min"),
+    "argmax": _place("argmax"),
+    "argmin": _place("argmin"),
+    "any": _truth("max"),
+    "all": _truth("min"),
+    "count_nonzero": _count_nonzero,
     "var": _variance(root=False),
     "std": _variance(root=True),
     "softmax": _softmax(log=False),
@@ -254,11 +300,11 @@ REDUCTIONS: dict[str, Reduction] = {
     "special_softmax": _softmax(log=False),
     "log_softmax": _softmax(log=True),
     "_log_softmax": _softmax(log=True),
+    "special_log_softmax": _softmax(log=True),
     "logsumexp": _logsumexp,
-    "layer_norm": _layer_norm,
-    "rms_norm": _rms_norm,
     "linalg_vector_norm": _vector_norm,
-    "batch_norm": _batch_norm,
+    "linalg_norm": _vector_norm,
+    "norm": _vector_norm,
+    "linalg_matrix_norm": _matrix_norm,
+    "frobenius_norm": _matrix_norm,
 }
-
-__all__ = ["REDUCTIONS", "ZERO"]

@@ -7,7 +7,8 @@ is a file with such a table and a line here.
 from __future__ import annotations
 
 from search_engine.playbook.contractions import CONTRACTIONS
+from search_engine.playbook.norms import NORMS
 from search_engine.playbook.reductions import REDUCTIONS, Reduction
 from search_engine.playbook.windows import WINDOWS
 
-REDUCING: dict[str, Reduction] = {**REDUCTIONS, **CONTRACTIONS, **WINDOWS}
+REDUCING: dict[str, Reduction] = {**REDUCTIONS, **NORMS, **CONTRACTIONS, **WINDOWS}
