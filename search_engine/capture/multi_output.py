@@ -41,14 +41,45 @@ def _extremum(values: str, indices: str) -> Rule:
 
 
 def _moments(spread: str) -> Rule:
+    """var_mean, std_mean: overloads (unbiased), (dim, unbiased, keepdim), (dim, correction)."""
+    overload = spread.rsplit(".", 1)[-1]
+
     def rule(args: Arguments, kwargs: Keywords, index: int, shape: Shape) -> Call | None:
         if index == 0:
             return spread, args, kwargs
         keepdim = kwargs.get("keepdim", False)
         dim = args[1] if len(args) > 1 else kwargs.get("dim")
+        if overload == "dim":
+            keepdim = args[3] if len(args) > 3 else keepdim
+        if overload == "default":
+            dim = None
         return "aten.mean.dim", (args[0], dim, keepdim), {}
 
     return rule
+
+
+def _aminmax(args: Arguments, kwargs: Keywords, index: int, shape: Shape) -> Call | None:
+    """``aten.aminmax(x, *, dim=None, keepdim=False)``."""
+    dim = kwargs.get("dim")
+    op = "aten.amax.default" if index else "aten.amin.default"
+    return op, (args[0], () if dim is None else (dim,), kwargs.get("keepdim", False)), {}
+
+
+def _running_extremum(values: str, indices: str) -> Rule:
+    """cummax, cummin: each result by a name of its own, as ATen has none for one alone."""
+
+    def rule(args: Arguments, kwargs: Keywords, index: int, shape: Shape) -> Call | None:
+        return (indices if index else values), args, kwargs
+
+    return rule
+
+
+def _broadcast_tensors(args: Arguments, kwargs: Keywords, index: int, shape: Shape) -> Call | None:
+    """Tensor ``index`` of the list, expanded to the shape that all of them get."""
+    tensors = args[0]
+    if not isinstance(tensors, tuple):
+        return None
+    return "aten.expand.default", (tensors[index], shape), {}
 
 
 def _split(args: Arguments, kwargs: Keywords, index: int, shape: Shape) -> Call | None:
@@ -112,8 +143,14 @@ _RULES: dict[str, Rule] = {
     "aten.broadcast_tensors.default": _broadcast,
     "aten.max.dim": _extremum("aten.amax.default", "aten.argmax.default"),
     "aten.min.dim": _extremum("aten.amin.default", "aten.argmin.default"),
-    "aten.var_mean.correction": _moments("aten.var.correction"),
-    "aten.std_mean.correction": _moments("aten.std.correction"),
+    **{
+        f"aten.{name}_mean.{overload}": _moments(f"aten.{name}.{overload}")
+        for name in ("var", "std")
+        for overload in ("default", "dim", "correction")
+    },
+    "aten.aminmax.default": _aminmax,
+    "aten.cummax.default": _running_extremum("aten.cummax.values", "aten.cummax.indices"),
+    "aten.cummin.default": _running_extremum("aten.cummin.values", "aten.cummin.indices"),
     "aten.split.Tensor": _split,
     "aten.split.sizes": _split_with_sizes,
     "aten.split_with_sizes.default": _split_with_sizes,
