@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import math
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from search_engine.playbook.dtypes import item_bytes
 from search_engine.playbook.expression import (
     Apply,
     Expression,
+    Inside,
     Load,
     Result,
     conditions,
     loads,
+    rewrite,
 )
 from search_engine.playbook.program import Axis, Program, Store
+
+# What the product of a convolution is called: torch's precision flags differ for these.
+CONVOLUTION = "convolution"
 
 _LARGEST_INT = 2**31 - 2**26  # what tiles past the end may add to an index
 
@@ -31,6 +36,7 @@ class Operand:
 
     value: Expression
     rows: tuple[Axis, ...]  # m for the left one, n for the right one; outermost first
+    columns: tuple[Axis, ...]  # k, as few axes as this operand's accesses allow
 
     @property
     def count(self) -> int:
@@ -43,24 +49,28 @@ class Operand:
         return self.value if isinstance(self.value, Load) else None
 
     @property
-    def dtypes(self) -> frozenset[str]:
-        """Dtypes of what is loaded."""
-        return frozenset(load.dtype for load in loads(self.value))
+    def leaves(self) -> tuple[Load | Inside, ...]:
+        """What depends on the place: loads, then conditions."""
+        return (*loads(self.value), *conditions(self.value))
 
 
 @frozen
 class Contraction:
-    """The program's only statistic as a product of matrices, and the axes by their role.
+    """The program's only statistic as a product of matrices, and its axes by their role.
 
-    The right operand's rows hold the output's contiguous axis where one of them has it.
+    The right operand's rows (n) hold the output's contiguous axis where either has it. The
+    operands see the rows and columns as fewer axes, each as far as its own accesses allow.
     """
 
     program: Program
     result: Result
     batch: tuple[Axis, ...]
+    m: tuple[Axis, ...]
+    n: tuple[Axis, ...]
+    columns: tuple[Axis, ...]
     left: Operand
     right: Operand
-    columns: tuple[Axis, ...]
+    convolution: bool
 
     @property
     def k(self) -> int:
@@ -104,9 +114,9 @@ class Contraction:
     def runtime(self) -> str:
         """The role of the axis whose size is known at run time: "batch", "left" or "right"."""
         first = self.program.rows[0].name
-        if any(axis.name == first for axis in self.left.rows):
+        if any(axis.name == first for axis in self.m):
             return "left"
-        return "right" if any(axis.name == first for axis in self.right.rows) else "batch"
+        return "right" if any(axis.name == first for axis in self.n) else "batch"
 
 
 def match(program: Program) -> Contraction | None:
@@ -129,21 +139,62 @@ def match(program: Program) -> Contraction | None:
     own, other = _axes(first) & rows, _axes(second) & rows
     if own | other != rows:
         return None
-    left, right = (
-        Operand(value, tuple(a for a in program.rows if a.name in mine - theirs))
-        for value, mine, theirs in ((first, own, other), (second, other, own))
+    first_rows, second_rows = (
+        tuple(a for a in program.rows if a.name in mine - theirs)
+        for mine, theirs in ((own, other), (other, own))
     )
     inner = [a.name for a in program.rows if program.stores[0].stride(a.name) == 1]
-    if any(axis.name in inner for axis in left.rows):
-        left, right = right, left
+    if any(axis.name in inner for axis in first_rows):
+        first, second, first_rows, second_rows = second, first, second_rows, first_rows
     return Contraction(
         program=program,
         result=Result(found[0], "sum"),
         batch=tuple(a for a in program.rows if a.name in own & other),
-        left=left,
-        right=right,
+        m=first_rows,
+        n=second_rows,
         columns=program.columns,
+        left=_operand(first, first_rows, program),
+        right=_operand(second, second_rows, program),
+        convolution=body.name == CONVOLUTION,
     )
+
+
+def _operand(value: Expression, rows: tuple[Axis, ...], program: Program) -> Operand:
+    """The factor with neighbouring axes merged that its own accesses walk as one.
+
+    A convolution's weight is contiguous along channels and taps, its image is not.
+    """
+    groups = [list(rows), list(program.columns)]
+    for axes in groups:
+        position = 0
+        while position + 1 < len(axes):
+            outer, inner = axes[position : position + 2]
+            leaves = (*loads(value), *conditions(value))
+            steps = [dict(leaf.strides) for leaf in leaves if isinstance(leaf, Load)]
+            steps += [dict(bound.terms) for leaf in leaves for bound in leaf.bounds]
+            if all(s.get(outer.name, 0) == s.get(inner.name, 0) * inner.size for s in steps):
+                axes[position : position + 2] = [Axis(inner.name, outer.size * inner.size)]
+                value = _without(value, outer.name)
+            else:
+                position += 1
+    return Operand(value, tuple(groups[0]), tuple(groups[1]))
+
+
+def _without(value: Expression, name: str) -> Expression:
+    """The value with one axis left out of every index."""
+
+    def kept(terms: tuple[tuple[str, int], ...]) -> tuple[tuple[str, int], ...]:
+        return tuple((axis, step) for axis, step in terms if axis != name)
+
+    def drop(node: Expression) -> Expression | None:
+        if not isinstance(node, (Load, Inside)) or name not in node.axes:
+            return None
+        bounds = tuple(evolve(bound, terms=kept(bound.terms)) for bound in node.bounds)
+        if isinstance(node, Inside):
+            return Inside(bounds)
+        return evolve(node, strides=kept(node.strides), bounds=bounds)
+
+    return rewrite(value, drop)
 
 
 def _axes(value: Expression) -> frozenset[str]:

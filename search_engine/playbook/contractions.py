@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from search_engine.graph import Argument, Node, Ref
+from search_engine.playbook.contraction import CONVOLUTION
 from search_engine.playbook.dtypes import is_float
 from search_engine.playbook.expression import Apply, Constant, Expression, Result, Statistic
 from search_engine.playbook.index import ZERO, Affine, Index, broadcast, regroup
@@ -36,10 +37,12 @@ def _work_dtype(node: Node) -> str:
     return "float64" if node.dtype == "float64" else "float32"
 
 
-def _summed(left: Expression, right: Expression, node: Node, count: int) -> Expression:
+def _summed(
+    left: Expression, right: Expression, node: Node, count: int, name: str = ""
+) -> Expression:
     """Σ left · right over all columns; one product where there is but one column."""
     dtype = _work_dtype(node)
-    product = Apply("mul", (left, right), dtype, node.name)
+    product = Apply("mul", (left, right), dtype, name or node.name)
     return Result(Statistic("sum", product, dtype), "sum") if count > 1 else product
 
 
@@ -97,9 +100,7 @@ def _inner(node: Node, index: Index, reader: Reader) -> Expression:
     if not (one and two):
         raise Unsupported(f"No playbook idea covers {node.op} of a single number yet.")
     left, right = _LETTERS[: one - 1], _LETTERS[one - 1 : one + two - 2]
-    return _labelled(
-        node, index, reader, [first, second], [left + "K", right + "K"], left + right
-    )
+    return _labelled(node, index, reader, [first, second], [left + "K", right + "K"], left + right)
 
 
 def _outer(node: Node, index: Index, reader: Reader) -> Expression:
@@ -229,7 +230,7 @@ def _convolution(node: Node, index: Index, reader: Reader) -> Expression:
     count = 1
     for size in weight[1:]:
         count *= size
-    value = _summed(pixel, factor, node, count)
+    value = _summed(pixel, factor, node, count, CONVOLUTION)
     bias = argument(node, 2, "bias")
     if bias is None:
         return value

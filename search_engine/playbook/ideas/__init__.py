@@ -8,6 +8,8 @@ from search_engine.playbook.ideas.row_on_chip import RowOnChip
 from search_engine.playbook.ideas.split_rows import SplitRows
 from search_engine.playbook.ideas.thread_per_output import ThreadPerOutput
 from search_engine.playbook.ideas.tile_of_rows import TileOfRows
+from search_engine.playbook.ideas.tile_registers import TileRegisters
+from search_engine.playbook.ideas.tile_tensor_cores import TileTensorCores
 from search_engine.playbook.ideas.warp_per_row import WarpPerRow
 
 ALL: tuple[PlaybookIdea, ...] = (
@@ -18,5 +20,7 @@ ALL: tuple[PlaybookIdea, ...] = (
     SplitRows(),
     ChipAsBuffer(),
     TileOfRows(),
+    TileRegisters(),
+    TileTensorCores(),
     ThreadPerOutput(),
 )

@@ -21,7 +21,7 @@ def rows_only(contraction: Contraction) -> Contraction:
 def pack(contraction: Contraction, contiguous: int) -> int:
     """Neighbouring outputs that a thread of a tile stores at once."""
     inner = contraction.program.rows[-1]
-    right = contraction.right.rows
+    right = contraction.n
     if not right or right[-1] != inner:
         return 1
     if any(store.stride(inner.name) != 1 for store in contraction.program.stores):
@@ -58,6 +58,6 @@ class Epilogue:
         self, m: str, n: str, indent: str, index: str
     ) -> tuple[Sequence[str], dict[str, str], Sequence[str], dict[str, str]]:
         """Lines and names of the left and of the right operand's axes."""
-        first = apart(self.contraction.left.rows, m, indent, index)
-        second = apart(self.contraction.right.rows, n, indent + "  ", index)
+        first = apart(self.contraction.m, m, indent, index)
+        second = apart(self.contraction.n, n, indent + "  ", index)
         return first[0], first[1], second[0], second[1]

@@ -12,6 +12,7 @@ from typing import Literal
 from attrs import evolve, frozen
 
 from search_engine.contract.printer import launch_line, scratch_line
+from search_engine.hardware import DeviceFacts
 from search_engine.playbook.contraction import Contraction
 from search_engine.playbook.dtypes import compute_type
 from search_engine.playbook.emit import Writer
@@ -76,6 +77,14 @@ class TileKernel:
         """Bytes of shared memory."""
         words = sum(mover.layout.size for mover in self.movers)
         return words * self.shape.stages * self.plan.word.bytes
+
+    def resident(self, facts: DeviceFacts) -> int:
+        """Blocks that a multiprocessor holds at once, by shared memory and by registers."""
+        held = self.math.sums + 56 + 4 * self.plan.products
+        by_registers = facts.registers_per_sm // (self.shape.threads * min(max(held, 64), 255))
+        by_shared = facts.shared_per_sm // (self.shared + 1024)
+        by_threads = facts.threads_per_sm // self.shape.threads
+        return max(1, min(by_registers, by_shared, by_threads, facts.blocks_per_sm))
 
     @property
     def fits(self) -> bool:
@@ -245,16 +254,18 @@ class TileKernel:
             put = [line for mover in self.movers for line in mover.put(stage, indent)]
             return start, put
 
-        slot = f"(tile_k - {first}) % {self.shape.stages}" if first != "0" else (
-            f"tile_k % {self.shape.stages}"
+        slot = (
+            f"(tile_k - {first}) % {self.shape.stages}"
+            if first != "0"
+            else (f"tile_k % {self.shape.stages}")
         )
         commit = ["copies_commit();"] if self.asynchronous else []
         start, put = bring("ahead", "stage", "      ")
         lines = [
             f"  for (int stage = 0; stage < {ahead}; ++stage) {{",
-            f"    const int ahead = {first} + stage;" if first != "0" else (
-                "    const int ahead = stage;"
-            ),
+            f"    const int ahead = {first} + stage;"
+            if first != "0"
+            else ("    const int ahead = stage;"),
             f"    if (ahead < {last}) {{",
             *start,
             *put,
@@ -294,10 +305,8 @@ class TileKernel:
         row, column = self.math.place("i", "j")
         step = f"j += {vec}" if vec > 1 else "++j"
         c = self.contraction
-        taken_m, _ = apart(c.left.rows, "m", indent + "  ", self.index) if c.left.rows else ([], {})
-        taken_n, _ = (
-            apart(c.right.rows, "n", indent + "    ", self.index) if c.right.rows else ([], {})
-        )
+        taken_m, _ = apart(c.m, "m", indent + "  ", self.index) if c.m else ([], {})
+        taken_n, _ = apart(c.n, "n", indent + "    ", self.index) if c.n else ([], {})
         return [
             "#pragma unroll",
             f"{indent}for (int i = 0; i < {self.math.rows}; ++i) {{",
@@ -318,7 +327,7 @@ class TileKernel:
         """C names of all row axes inside the loops over sums."""
         c = self.contraction
         where: dict[str, str] = {}
-        for axes, index in ((c.batch, "batch"), (c.left.rows, "m"), (c.right.rows, "n")):
+        for axes, index in ((c.batch, "batch"), (c.m, "m"), (c.n, "n")):
             where.update(apart(axes, index, "")[1] if axes else {})
         return where
 
@@ -390,13 +399,13 @@ class TileKernel:
             f"  for (int share = 0; share < {self.shape.split}; ++share) "
             f"sum += {self.scratch}[share * outputs + at];",
         ]
-        if c.right.rows:
+        if c.n:
             body.append(f"  const {self.index} n = at % {n};")
-        if c.left.rows:
+        if c.m:
             body.append(f"  const {self.index} m = at / {n} % {m};")
         if c.batch:
             body.append(f"  const {self.index} batch = at / ((long long){n} * {m});")
-        for axes, index in ((c.batch, "batch"), (c.left.rows, "m"), (c.right.rows, "n")):
+        for axes, index in ((c.batch, "batch"), (c.m, "m"), (c.n, "n")):
             body += apart(axes, index, "  ", self.index)[0] if axes else []
         body += epilogue.store("sum", self._where(), "  ")
         writer.kernels.append("\n".join([head, *body, "}"]))

@@ -17,8 +17,7 @@ from search_engine.playbook import packs
 from search_engine.playbook.contraction import Contraction, Operand
 from search_engine.playbook.dtypes import compute_type, item_bytes
 from search_engine.playbook.emit import Element, Writer
-from search_engine.playbook.expression import Inside, Load, conditions, loads
-from search_engine.playbook.program import Axis
+from search_engine.playbook.expression import Inside, Load, loads
 from search_engine.playbook.tiles.places import apart, total
 from search_engine.playbook.tiles.shape import Layout, TileShape, Word
 
@@ -61,22 +60,31 @@ class Access:
     vec: int
 
 
-def access(operand: Operand, contraction: Contraction) -> Access:
-    """The widest aligned access along the contiguous axis; single elements where there is none."""
-    columns = contraction.columns
-    main = max(loads(operand.value), key=lambda load: len(load.strides))
-    inner_k, inner_row = columns[-1], operand.rows[-1] if operand.rows else None
+# Lanes along rows as far apart as this still share the sectors that they fetch between them.
+_NEAR = 8
+
+
+def access(operand: Operand) -> Access:
+    """The widest aligned access along the contiguous axis; single elements where there is none.
+
+    Windows (several axes along k) go along rows: then a warp shares the tap and its bounds.
+    """
+    main = max(operand.leaves, key=lambda leaf: len(leaf.axes))
+    if not isinstance(main, Load):
+        main = max(loads(operand.value), key=lambda load: len(load.strides))
+    inner_k, inner_row = operand.columns[-1], operand.rows[-1] if operand.rows else None
     step_k = abs(main.stride(inner_k.name)) or 2**62
     step_row = (abs(main.stride(inner_row.name)) if inner_row is not None else 0) or 2**62
     along_k = step_k <= step_row
+    if len(operand.columns) > 1 and step_row <= _NEAR:
+        along_k = False
     inner = inner_k if along_k else inner_row
     assert inner is not None
     if operand.load is None or (step_k if along_k else step_row) != 1:
         return Access(along_k, 1)
     if any(bound.factor(inner.name) for bound in main.bounds):
         return Access(along_k, 1)
-    others = [stride for axis, stride in main.strides if axis != inner.name]
-    fit = math.gcd(inner.size, main.offset, *others) if (others or main.offset) else inner.size
+    fit = math.gcd(inner.size, main.offset, *(s for axis, s in main.strides if axis != inner.name))
     return Access(along_k, math.gcd(fit, 16 // item_bytes(main.dtype)))
 
 
@@ -101,7 +109,7 @@ class Mover:
 
     def __attrs_post_init__(self) -> None:
         self.rows = self.shape.m if self.name == "left" else self.shape.n
-        found = access(self.operand, self.contraction)
+        found = access(self.operand)
         self.along_k, self.vec = found.along_k, found.vec
         load = self.operand.load
         self.raw = load is not None and load.dtype == self.word.dtype
@@ -217,14 +225,10 @@ class Mover:
             lines.append(f"{indent}  {part} = {total(terms, {**where, **at}, constant)};")
         return [*lines, f"{indent}}}"]
 
-    def _leaves(self) -> list[Load | Inside]:
-        value = self.operand.value
-        return [*loads(value), *conditions(value)]
-
     def _row_parts(self) -> list[tuple[str, tuple[tuple[str, int], ...], int]]:
         """(C name, terms, constant) of what a row gives to each offset and bounded index."""
         found = []
-        for i, leaf in enumerate(self._leaves()):
+        for i, leaf in enumerate(self.operand.leaves):
             if isinstance(leaf, Load):
                 found.append((f"{self.name}_at{i or ''}", leaf.strides, leaf.offset))
             for j, bound in enumerate(leaf.bounds):
@@ -235,10 +239,11 @@ class Mover:
         """(condition or "", C value) of the operand's element; ``where`` has the k axes."""
         per = self._per_thread if self.along_k else 1
         suffix = f"[{i}]" if per > 1 else ""
-        sizes = self.contraction.program.sizes
+        own = (*self.operand.rows, *self.operand.columns)
+        sizes = {**self.contraction.program.sizes, **{axis.name: axis.size for axis in own}}
         known: dict[Load | Inside, str] = {}
         condition = ""
-        for number, leaf in enumerate(self._leaves()):
+        for number, leaf in enumerate(self.operand.leaves):
             checks = []
             for j, bound in enumerate(leaf.bounds):
                 low, high = bound.reach(sizes)
@@ -267,7 +272,7 @@ class Mover:
         return "", self.writer.call(self._element, dict(known))
 
     def _k_where(self, k: str, indent: str) -> tuple[list[str], dict[str, str]]:
-        return apart(self.contraction.columns, k, indent)
+        return apart(self.operand.columns, k, indent)
 
     def _valid(self, i: str, k: str, more: str = "") -> str:
         """The C condition that an element is one, "" where all are."""
@@ -493,8 +498,3 @@ class Mover:
                 f"{indent}  for (int v = 0; v < {self._words}; ++v) to[v] = {name}_held[i][v];"
             )
         return [*lines, f"{indent}}}"]
-
-
-def rows_axes(contraction: Contraction, name: str) -> tuple[Axis, ...]:
-    """The row axes of "left" or "right"."""
-    return contraction.left.rows if name == "left" else contraction.right.rows

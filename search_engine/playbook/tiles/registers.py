@@ -85,9 +85,7 @@ class Registers:
         ]
         return lines
 
-    def _fragment(
-        self, name: str, layout: Layout, count: int, deep: int, indent: str
-    ) -> list[str]:
+    def _fragment(self, name: str, layout: Layout, count: int, deep: int, indent: str) -> list[str]:
         """Loads of four neighbours: along k where a row's words are, else along rows."""
         helper = packs.load_helper("float64" if self.real == "double" else "float32", 4, False)
         self.writer.helpers.setdefault(helper, helper)

@@ -1,0 +1,148 @@
+"""Plans of tiled kernels by name: a variant's knobs, which fit, and the likely best first."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+
+from search_engine.hardware import DeviceFacts
+from search_engine.playbook.contraction import Contraction, match
+from search_engine.playbook.expression import loads
+from search_engine.playbook.idea import Variant
+from search_engine.playbook.program import Program
+from search_engine.playbook.tiles import time
+from search_engine.playbook.tiles.kernel import TileKernel, TilePlan, Unit
+from search_engine.playbook.tiles.shape import TileShape, Word
+
+TILES = (
+    "256x128", "128x256", "128x128", "64x256", "128x64", "64x128", "64x64", "128x32", "32x128",
+    "64x32", "32x64", "32x32", "16x128", "16x64",
+)  # fmt: skip
+SPLITS = (1, 2, 4, 8, 16, 32, 64)
+
+# Longer sums in one accumulator lose what the bound of `match` allows for (verify.bounds).
+_LONGEST_SUM = 4096
+_MOST_SUMS = {"registers": 96, "tensor_cores": 144}
+_OFFERED = 6
+
+
+@functools.lru_cache(maxsize=64)
+def contraction(program: Program) -> Contraction | None:
+    """``match``, remembered."""
+    return match(program)
+
+
+def word(c: Contraction, unit: Unit) -> Word | None:
+    """What shared memory holds for the unit; None where the unit cannot take the operands."""
+    if c.program.dtype == "float64":
+        return Word("float64", 1) if unit == "registers" else None
+    if unit == "registers":
+        return Word("float32", 1)
+    dtypes = {load.dtype for load in (*loads(c.left.value), *loads(c.right.value))}
+    for half in ("float16", "bfloat16"):
+        if dtypes == {half}:
+            return Word(half, 2)
+    return Word("float32", 1) if dtypes == {"float32"} else None
+
+
+def warps(m: int, n: int, count: int) -> tuple[int, int]:
+    """Warps along m and n that make their tiles the squarest, wider than high at a tie."""
+    pairs = [(a, count // a) for a in (1, 2, 4, 8, 16) if count % a == 0]
+    fitting = [(a, b) for a, b in pairs if m % (a * 16) == 0 and n % (b * 8) == 0] or pairs
+    return min(fitting, key=lambda p: (m / p[0] + n / p[1], abs(m / p[0] - n / p[1]), p[0]))
+
+
+def kernel(c: Contraction, variant: Variant, unit: Unit) -> TileKernel | None:
+    """The kernel of a variant; None where the unit cannot take the operands."""
+    held = word(c, unit)
+    if held is None:
+        return None
+    m, n = (int(size) for size in variant.word("tile").split("x"))
+    warps_m, warps_n = warps(m, n, variant.number("warps"))
+    shape = TileShape(
+        m, n, variant.number("depth"), warps_m, warps_n,
+        variant.number("stages"), variant.number("split"),
+    )  # fmt: skip
+    copies = "async" if variant.word("copies") == "async" else "registers"
+    products = variant.number("products") if unit == "tensor_cores" else 1
+    resident = 2 if shape.threads <= 128 else 1
+    return TileKernel(c, TilePlan(shape, unit, held, products, copies, resident))
+
+
+def valid(c: Contraction, variant: Variant, unit: Unit, facts: DeviceFacts) -> bool:
+    """Whether the variant fits the contraction and the device."""
+    m, n = (int(size) for size in variant.word("tile").split("x"))
+    warps_m, warps_n = warps(m, n, variant.number("warps"))
+    if m % warps_m or n % warps_n or facts.compute_capability < (8, 0):
+        return False
+    made = kernel(c, variant, unit)
+    if made is None or not made.fits or made.shared > facts.shared_per_block:
+        return False
+    if made.math.sums > _MOST_SUMS[unit]:
+        return False
+    split, tiles = made.shape.split, -(-c.k // made.shape.k)
+    if split > 1 and tiles < 2 * split:
+        return False
+    if unit == "registers" and -(-tiles // split) * made.shape.k > _LONGEST_SUM:
+        return False
+    if unit == "tensor_cores":
+        split_tf32 = made.plan.word.dtype == "float32"
+        if made.plan.products not in ((1, 3) if split_tf32 and c.convolution else
+                                      (3,) if split_tf32 else (1,)):  # fmt: skip
+            return False
+    blocks = -(-c.left.count // m) * -(-c.right.count // n) * c.batches * split
+    outputs = c.left.count * c.right.count * c.batches
+    return blocks < 2**31 and split * outputs < 2**31
+
+
+def seconds(c: Contraction, variant: Variant, unit: Unit, facts: DeviceFacts) -> float:
+    """The predicted time of a variant."""
+    made = kernel(c, variant, unit)
+    assert made is not None
+    return time.seconds(made, facts)
+
+
+def offered(c: Contraction, unit: Unit, facts: DeviceFacts) -> Sequence[Variant]:
+    """The likely best, each of another tile, split or number of products."""
+    found = [
+        (seconds(c, variant, unit, facts), variant)
+        for variant in _candidates(c, unit)
+        if valid(c, variant, unit, facts)
+    ]
+    found.sort(key=lambda pair: pair[0])
+    # A tile once: its best split. One product meets the bound only under flags that allow it.
+    kept: dict[tuple[str, int], Variant] = {}
+    for _, variant in found:
+        number = variant.number("products") if unit == "tensor_cores" else 1
+        kept.setdefault((variant.word("tile"), number), variant)
+    single = [v for (_, number), v in kept.items() if number == 1]
+    exact = [v for (_, number), v in kept.items() if number == 3]
+    if not (single and exact):
+        return [*single, *exact][:_OFFERED]
+    pairs = [v for pair in zip(single, exact, strict=False) for v in pair]
+    return pairs[:_OFFERED]
+
+
+def _candidates(c: Contraction, unit: Unit) -> Iterator[Variant]:
+    held = word(c, unit)
+    if held is None:
+        return
+    depth = 64 if held.pack == 2 else 32 if unit == "tensor_cores" else 16
+    while depth > 16 * held.pack and depth >= 2 * c.k:
+        depth //= 2
+    for tile in TILES:
+        m, n = (int(size) for size in tile.split("x"))
+        if m >= 4 * max(c.left.count, 8) or n >= 4 * max(c.right.count, 16):
+            continue  # mostly beyond the edge
+        count = 8 if m * n >= 128 * 128 else 4 if m * n >= 32 * 64 else 2
+        for split in SPLITS:
+            settings = {"tile": tile, "depth": depth, "warps": count, "stages": 3,
+                        "copies": "async", "split": split}  # fmt: skip
+            if unit == "registers":
+                yield Variant.of(**settings)
+            elif held.dtype != "float32":
+                yield Variant.of(**settings, products=1)
+            else:
+                yield Variant.of(**settings, products=3)
+                if c.convolution:
+                    yield Variant.of(**settings, products=1)
