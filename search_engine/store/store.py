@@ -7,8 +7,6 @@ a reboot).
 
 from __future__ import annotations
 
-import json
-import sqlite3
 import time
 import uuid
 from collections.abc import Sequence
@@ -16,10 +14,15 @@ from typing import Any
 
 from search_engine import serial
 from search_engine.deliver.delivery import Delivery
-from search_engine.errors import StoreError
 from search_engine.proposers._base import Branch, Idea
 from search_engine.settings import SearchSettings
-from search_engine.store.reader import Reader
+from search_engine.store.continuation import (
+    ADD_CONFIGURATION,
+    ADD_EVENT,
+    Continuation,
+    choice_of,
+    dumped,
+)
 from search_engine.store.records import (
     ENDED,
     Configuration,
@@ -32,10 +35,8 @@ from search_engine.verdict import Baseline, BuildInfo, Estimate, Measurement, Ve
 
 LEASE_SECONDS = 15.0  # a search beats every few seconds; after this it counts as dead
 
-_ADD_EVENT = "INSERT INTO events (run_id, time, kind, message) VALUES (?, ?, ?, ?)"
 
-
-class Store(Reader):
+class Store(Continuation):
     """Runs with their ideas, kernels, verdicts, times and events. One per thread.
 
     Raises StoreError with one sentence wherever the database cannot be used.
@@ -83,68 +84,6 @@ class Store(Reader):
         assignments = ", ".join(f"{name} = ?" for name in columns)
         with self._transaction() as db:
             db.execute(f"UPDATE runs SET {assignments} WHERE id = ?", (*columns.values(), run_id))
-
-    def reopen(
-        self,
-        run_id: str,
-        settings: SearchSettings | None = None,
-        request: CaptureRequest | None = None,
-    ) -> None:
-        """Let a run that ended go on, with other settings if given; its offer is taken back.
-
-        ``request`` has the module's file as it is now, and where it is.
-
-        Raises StoreError where it has not ended, where its kernel was accepted (the offer
-        says what Revert takes out), or where another search of the class is active.
-        """
-        run = self.run(run_id)
-        if run.active:
-            raise StoreError(f"Run {run_id} has not ended: it is {run.status}.")
-        if run.decision == "accepted":
-            raise StoreError(
-                f"The kernel of run {run_id} was accepted: revert it first (`kernel-lsp revert "
-                f"{run_id}`), or start another search."
-            )
-        request = request or run.request
-        now = time.time()
-        try:
-            with self._transaction() as db:
-                db.execute(
-                    "UPDATE runs SET status = 'queued', message = 'waiting to go on', "
-                    "stop_requested = 0, decision = 'none', winner_id = NULL, delivery = NULL, "
-                    "settings = ?, path = ?, request = ?, updated = ? WHERE id = ?",
-                    (
-                        serial.dumps(settings or run.settings), request.path,
-                        serial.dumps(request), now, run_id,
-                    ),
-                )  # fmt: skip
-                db.execute(_ADD_EVENT, (run_id, now, "notice", "Taken up again."))
-        except sqlite3.IntegrityError:
-            raise StoreError(
-                f"Another search of {run.qualname} is active: stop it first, or wait for its end."
-            ) from None
-
-    def judge_anew(self, run_id: str) -> int:
-        """Forget verdicts and times of what passed, and the baseline; how many kernels passed.
-
-        For a run that goes on on another device, whose times do not compare with those so
-        far. Rejected kernels stay rejected, sweeps start over.
-        """
-        with self._transaction() as db:
-            passed = "run_id = ? AND json_extract(verdict, '$.accepted')"
-            db.execute(
-                f"DELETE FROM configurations WHERE kernel_id IN "
-                f"(SELECT id FROM kernels WHERE {passed})",
-                (run_id,),
-            )
-            count = db.execute(
-                "UPDATE kernels SET source = COALESCE(template, source), template = NULL, "
-                "builds = '[]', verdict = NULL, measurement = NULL, estimate = NULL, "
-                f"finished = 0 WHERE {passed}",
-                (run_id,),
-            ).rowcount
-            db.execute("UPDATE runs SET baseline = NULL WHERE id = ?", (run_id,))
-        return count
 
     # --- the lease --------------------------------------------------------------------
 
@@ -239,7 +178,7 @@ class Store(Reader):
 
     def set_estimate(self, kernel_id: int, estimate: Estimate | None) -> None:
         """The modelled time (None: it cannot be modelled); the kernel is finished."""
-        text = None if estimate is None else serial.dumps(estimate)
+        text = dumped(estimate)
         with self._transaction() as db:
             db.execute(
                 "UPDATE kernels SET estimate = ?, finished = 1 WHERE id = ?", (text, kernel_id)
@@ -253,11 +192,8 @@ class Store(Reader):
         Both in one write: the kernel is at every moment what its configurations say.
         """
         with self._transaction() as db:
-            choice = json.dumps(configuration.values, sort_keys=True)
-            added = db.execute(
-                "INSERT OR IGNORE INTO configurations (kernel_id, choice, entry) VALUES (?, ?, ?)",
-                (kernel_id, choice, serial.dumps(configuration)),
-            ).rowcount
+            row = (kernel_id, choice_of(configuration), serial.dumps(configuration))
+            added = db.execute(ADD_CONFIGURATION, row).rowcount
             if best is None or not added:
                 return
             measurement, estimate = configuration.measurement, configuration.estimate
@@ -267,8 +203,8 @@ class Store(Reader):
                 (
                     best, serial.dumps(configuration.verdict),
                     serial.dumps(list(configuration.builds)),
-                    None if measurement is None else serial.dumps(measurement),
-                    None if estimate is None else serial.dumps(estimate), kernel_id,
+                    dumped(measurement),
+                    dumped(estimate), kernel_id,
                 ),
             )  # fmt: skip
 
@@ -293,12 +229,12 @@ class Store(Reader):
                 "WHERE id = ?",
                 (status, message, now, run_id),
             )
-            db.execute(_ADD_EVENT, (run_id, now, "end", message))
+            db.execute(ADD_EVENT, (run_id, now, "end", message))
 
     def add_event(self, run_id: str, kind: str, message: str) -> None:
         """One line of the log."""
         with self._transaction() as db:
-            db.execute(_ADD_EVENT, (run_id, time.time(), kind, message))
+            db.execute(ADD_EVENT, (run_id, time.time(), kind, message))
 
     # --- what people do ---------------------------------------------------------------
 
