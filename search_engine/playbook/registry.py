@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from search_engine.playbook.contractions import CONTRACTIONS
 from search_engine.playbook.norms import NORMS
+from search_engine.playbook.positions import POSITIONS
 from search_engine.playbook.reductions import REDUCTIONS, Reduction
 from search_engine.playbook.windows import WINDOWS
 
-REDUCING: dict[str, Reduction] = {**REDUCTIONS, **NORMS, **CONTRACTIONS, **WINDOWS}
+REDUCING: dict[str, Reduction] = {**REDUCTIONS, **NORMS, **POSITIONS, **CONTRACTIONS, **WINDOWS}
