@@ -39,13 +39,15 @@ def run_id(store):
     first, second = store.run(run_id).kernels
     done = Configuration(
         {"A": "2"}, Verdict(True, "cpu (SIMT)"),
-        (BuildInfo("run", log="/home/ada/cache/k.cu: ok"),),
+        (BuildInfo("run", log="/home/lovelace/cache/k.cu: ok"),),
         estimate=Estimate("NVIDIA H200", 1e-5, "DRAM", {"DRAM": 1e-5}),
     )  # fmt: skip
     store.add_configuration(first.id, done, "#define A 2\n// one")
     store.end_sweep(first.id)
     store.set_verdict(second.id, Verdict(False, "d", (Finding("race", "at /project/net.py"),)), [])
-    store.add_event(run_id, "notice", "the log is /home/ada/.local/share/kernel-lsp/logs/x.log")
+    store.add_event(
+        run_id, "notice", "the log is /home/lovelace/.local/share/kernel-lsp/logs/x.log"
+    )
     store.offer(run_id, first.id, DELIVERY)
     store.finish(run_id, "finished", "done in /project/pkg")
     return run_id
@@ -139,7 +141,7 @@ def test_no_path_of_this_machine_is_in_it(store, run_id):
     data = packed(store, run_id)
     for name, content in entries_of(data).items():
         text = content.decode()
-        for secret in ("/home", "ada", "/project"):
+        for secret in ("/home", "lovelace", "/project"):
             assert secret not in text, name
     found = unpack(data, "x.zip")
     assert found.events[0].message == "the log is …/x.log"
