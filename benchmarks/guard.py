@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -24,8 +25,9 @@ import torch
 
 from search_engine.capture.capture import capture
 from search_engine.contract.parse import parse
-from search_engine.deliver.check import delivered_module, observe_captured
-from search_engine.deliver.render import render
+from search_engine.deliver.check import delivered_module
+from search_engine.deliver.observed import observe, observe_call
+from search_engine.deliver.render import VerifiedShape, render
 from search_engine.hardware import H200
 from search_engine.proposers._base import Idea
 from search_engine.task import CaptureRequest
@@ -57,33 +59,37 @@ def delivered(path: Path, gpu_name: str) -> Iterator[tuple[torch.nn.Module, Modu
     """The module as delivered, and the delivered file."""
     captured = capture(CaptureRequest(str(path), NET, "Net"), H200)
     sample = Sample(1e-5, 1e-5, 1e-5, 9)
-    delivery = render(
+    shape = VerifiedShape(
         captured.task,
         parse(KERNEL),
-        observed=observe_captured(captured),
-        idea=Idea("A kernel that does nothing", "", "memory access", None),
-        verdict=Verdict(True, gpu_name),
-        measurement=Measurement(gpu_name, sample, sample, {}),
-        estimate=None,
-        facts=H200,
+        observe_call(captured.module, captured.draw(0), captured.result),
+        Verdict(True, gpu_name),
+        Measurement(gpu_name, sample, sample, {}),
     )
+    idea = Idea("A kernel that does nothing", "", "memory access", None)
+    delivery = render([shape], observed=observe(captured.module), idea=idea, facts=H200)
     with delivered_module(captured, delivery, text=NET) as found:
         yield found
+
+
+def runtime_of(found: ModuleType) -> ModuleType:
+    """What the delivered file imports."""
+    return sys.modules[found.decorate.__module__]
 
 
 def stand_in(found: ModuleType) -> Any:
     """A GPU whose launches do nothing, on CPU tensors."""
 
-    class NoGpu(found.Gpu):  # type: ignore[name-defined,misc]
+    class NoGpu(runtime_of(found).Gpu):  # type: ignore[name-defined,misc]
         device_type = "cpu"
 
         def name(self, index: int) -> str:
-            return found.GPU
+            return found.VERIFIED.gpu
 
         def capturing(self) -> bool:
             return False
 
-        def load(self, index: int, case: Any) -> Any:
+        def load(self, *_: Any) -> Any:
             return lambda tensors: None
 
     return NoGpu()
@@ -113,7 +119,7 @@ def main() -> None:
         delivered(Path(folder, "guarded_net.py"), name) as (net, found),
     ):
         if not cuda:
-            found.gpu = stand_in(found)
+            runtime_of(found).gpu = stand_in(found)
         device = "cuda" if cuda else "cpu"
         net = net.eval().to(device)
         x = torch.randn(8, 768, device=device)
@@ -123,8 +129,8 @@ def main() -> None:
 
         def guard() -> None:
             torch.compiler.is_compiling()
-            found.untouchable(False)
-            found.accept(binding, net, (x,), {})
+            runtime_of(found).untouchable(False)
+            runtime_of(found).accept(binding, net, (x,), {})
 
         figures = {
             "guard": microseconds(guard, rounds),

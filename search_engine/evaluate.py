@@ -23,14 +23,15 @@ from search_engine.contract.errors import ContractError
 from search_engine.contract.kernel import Kernel
 from search_engine.contract.parse import parse
 from search_engine.contract.tune import fill
-from search_engine.deliver.check import check_delivery, delivered_module, observe_captured
+from search_engine.deliver.check import check_delivery, delivered_module
 from search_engine.deliver.delivery import Delivery
-from search_engine.deliver.render import render
+from search_engine.deliver.observed import observe, observe_call
+from search_engine.deliver.render import VerifiedShape, render
 from search_engine.devices._base import Device, Program, Rejected
 from search_engine.devices.select import open_device
 from search_engine.errors import CaptureError, KernelLspError
 from search_engine.hardware import DeviceFacts
-from search_engine.judgement import DeliveryCheck, DeviceInfo, Judgement
+from search_engine.judgement import DeliveryCheck, DeviceInfo, Judgement, ShapeKernel
 from search_engine.measure.measure import baseline, glance, measure
 from search_engine.measure.module import measure_delivered
 from search_engine.proposers._base import Idea
@@ -41,14 +42,17 @@ from search_engine.verify.verify import verify
 
 
 class Evaluator:
-    """Judges kernels, given by their source, for one module on one device."""
+    """Judges kernels, given by their source, for one module on one device.
+
+    ``shape`` says at which shapes: 0 are the task's own, 1 the first of ``Task.further``.
+    """
 
     def __init__(self, request: CaptureRequest, settings: SearchSettings) -> None:
         self._request = request
         self._settings = settings
         self._opened: Device | None = None
         self._module: Captured | None = None
-        self._programs: dict[str, Program | tuple[Finding, ...]] = {}
+        self._programs: dict[tuple[str, int], Program | tuple[Finding, ...]] = {}
 
     # --- the module and the device ----------------------------------------------------
 
@@ -64,7 +68,10 @@ class Evaluator:
             self._module = self._capture(self._request)
         return self._module
 
-    def _capture(self, request: CaptureRequest) -> Captured:
+    def _at(self, shape: int) -> Captured:
+        return self._captured.further[shape - 1] if shape else self._captured
+
+    def _capture(self, request: CaptureRequest, *, further: bool = True) -> Captured:
         name = Path(request.path).name
         advice = "make it quick to import, or raise the setting import_timeout"
         too_long = f"Importing {name} takes more than {request.import_timeout:g} s: {advice}."
@@ -72,7 +79,13 @@ class Evaluator:
             imported = load(request.path, request.text)
         _take_off(vars(imported).values(), imported.__name__)
         device = self._device
-        return capture(request, device.facts, device=device.torch_device, imported=imported)
+        return capture(
+            request,
+            device.facts,
+            device=device.torch_device,
+            imported=imported,
+            further=further,
+        )
 
     def device(self) -> DeviceInfo:
         """What runs the kernels. Raises SetupError where there is nothing to run them."""
@@ -89,33 +102,34 @@ class Evaluator:
         """Take these kernels for our own."""
         self._device.trust(sources)
 
-    def prepare(self, sources: Sequence[str]) -> None:
+    def prepare(self, sources: Sequence[str], shape: int = 0) -> None:
         """Compile kernels in parallel; ``verify`` finds them ready."""
         waiting: dict[str, Kernel] = {}
         for source in sources:
-            if source not in self._programs:
+            if (source, shape) not in self._programs:
                 try:
                     kernel = parse(source)
                     waiting[source] = parse(fill(kernel)) if kernel.tunes else kernel
                 except ContractError as error:
-                    self._programs[source] = error.findings
+                    self._programs[source, shape] = error.findings
         if waiting:
-            built = self._device.compile(list(waiting.values()), self._captured.task)
+            built = self._device.compile(list(waiting.values()), self._at(shape).task)
             for source, result in zip(waiting, built, strict=True):
-                self._programs[source] = result.findings if isinstance(result, Rejected) else result
+                kept = result.findings if isinstance(result, Rejected) else result
+                self._programs[source, shape] = kept
 
-    def verify(self, source: str) -> Judgement:
+    def verify(self, source: str, shape: int = 0) -> Judgement:
         """The verdict on a kernel. A kernel that does not compile is rejected, not an error."""
         started = time.monotonic()
-        program = self._program(source)
+        program = self._program(source, shape)
         if not isinstance(program, Program):
             seconds = time.monotonic() - started
             return Judgement(Verdict(False, self._device.name, program, seconds=seconds), ())
-        return Judgement(verify(self._captured, program, self._device), program.builds)
+        return Judgement(verify(self._at(shape), program, self._device), program.builds)
 
-    def estimate(self, source: str) -> Estimate | None:
+    def estimate(self, source: str, shape: int = 0) -> Estimate | None:
         """The modelled time of a kernel at the task's full sizes, where the device models."""
-        return self._device.estimate(self._verified(source), self._captured.task)
+        return self._device.estimate(self._verified(source, shape), self._at(shape).task)
 
     def baseline(self) -> Baseline:
         """Times of eager and torch.compile, without any kernel."""
@@ -125,18 +139,18 @@ class Evaluator:
         """A first, short timing of a kernel, alone."""
         return glance(self._captured, self._verified(source), self._device)
 
-    def measure(self, source: str) -> Measurement:
+    def measure(self, source: str, shape: int = 0) -> Measurement:
         """Times of a kernel beside the baselines. Raises MeasurementRejected."""
-        return measure(self._captured, self._verified(source), self._device)
+        return measure(self._at(shape), self._verified(source, shape), self._device)
 
-    def _program(self, source: str) -> Program | tuple[Finding, ...]:
-        if source not in self._programs:
-            self.prepare([source])
-        return self._programs[source]
+    def _program(self, source: str, shape: int) -> Program | tuple[Finding, ...]:
+        if (source, shape) not in self._programs:
+            self.prepare([source], shape)
+        return self._programs[source, shape]
 
-    def _verified(self, source: str) -> Program:
+    def _verified(self, source: str, shape: int = 0) -> Program:
         """The program of a kernel that compiled before; a fresh worker compiles it again."""
-        program = self._program(source)
+        program = self._program(source, shape)
         if not isinstance(program, Program):
             raise ContractError(program)
         return program
@@ -150,39 +164,51 @@ class Evaluator:
         verdict: Verdict,
         measurement: Measurement | None,
         estimate: Estimate | None,
+        further: Sequence[ShapeKernel] = (),
     ) -> Delivery:
-        """What would be delivered of a verified kernel. Raises DeliveryError."""
-        program = self._verified(source)
+        """What would be delivered of a verified kernel, and of those for ``further`` shapes.
+
+        Raises DeliveryError.
+        """
         captured = self._captured
         captured.restore()
+        chosen = [ShapeKernel(0, source, verdict, measurement, estimate), *further]
         return render(
-            captured.task,
-            program.kernel,
-            observed=observe_captured(captured),
+            [self._verified_shape(kernel) for kernel in chosen],
+            observed=observe(captured.module),
             idea=idea,
-            verdict=verdict,
-            measurement=measurement,
-            estimate=estimate,
             facts=target_of(self._device),
             mode_matters=self._mode_matters(captured.task),
-            cubin=self._device.binary(program),
+        )
+
+    def _verified_shape(self, chosen: ShapeKernel) -> VerifiedShape:
+        captured = self._at(chosen.shape)
+        program = self._verified(chosen.source, chosen.shape)
+        return VerifiedShape(
+            captured.task,
+            program.kernel,
+            observe_call(captured.module, captured.draw(0), captured.result),
+            chosen.verdict,
+            chosen.measurement,
+            chosen.estimate,
+            self._device.binary(program),
         )
 
     def _mode_matters(self, task: Task) -> bool:
         """Whether the module computes something else in its other mode."""
         other: Literal["eval", "train"] = "train" if self._request.mode == "eval" else "eval"
         try:
-            changed = self._capture(evolve(self._request, mode=other))
+            changed = self._capture(evolve(self._request, mode=other), further=False)
         except CaptureError:  # dropout draws random numbers, batch norm changes its buffers
             return True
         return task.graph is None or changed.task.graph != task.graph
 
-    def check_delivery(self, delivery: Delivery) -> DeliveryCheck:
+    def check_delivery(self, delivery: Delivery, shape: int = 0) -> DeliveryCheck:
         """Verify and time the delivered module, imported from a scratch folder.
 
         Raises DeliveryError.
         """
-        captured, device = self._captured, self._device
+        captured, device = self._at(shape), self._device
         captured.restore()
         verdict = check_delivery(captured, delivery, device, text=self._request.text)
         if not verdict.accepted or not device.measures:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from search_engine.hardware import DeviceFacts
-from search_engine.verdict import BuildInfo, Finding, Sample, Verdict
+from search_engine.verdict import BuildInfo, Estimate, Finding, Measurement, Sample, Verdict
 
 
 @frozen
@@ -27,6 +27,20 @@ class Judgement:
 
     verdict: Verdict
     builds: tuple[BuildInfo, ...]
+
+
+@frozen
+class ShapeKernel:
+    """A verified kernel for one of the task's further shapes.
+
+    ``shape`` is its number: 1 is the first of ``Task.further``, 0 the task itself.
+    """
+
+    shape: int
+    source: str
+    verdict: Verdict
+    measurement: Measurement | None = None
+    estimate: Estimate | None = None
 
 
 @frozen

@@ -56,6 +56,7 @@ async def accept(session: Session, arguments: Sequence[Any]) -> dict[str, Any]:
     except BaseException:
         await asyncio.shield(_take_back(session, view.uri, run, before))
         raise
+    await asyncio.to_thread(files.sweep, folder, delivery)
     replaced = target.standing.in_place
     if replaced is not None and replaced.id != run.id:
         await _record(session, replaced, "reverted")
@@ -85,11 +86,9 @@ async def revert(session: Session, arguments: Sequence[Any]) -> dict[str, Any]:
     view, folder = target.view, target.view.file.parent
     edits = await asyncio.to_thread(lines.remove, view.text, delivery)
     contents = await asyncio.to_thread(_contents, folder, delivery)
-    unchanged = [
-        folder / name
-        for name, text in delivery.files.items()
-        if _same(contents[folder / name], text)
-    ]
+    leaving, _ = await asyncio.to_thread(files.leaving, folder, delivery)
+    texts = {folder / name: text for name, text in delivery.files.items()}
+    unchanged = [path for path in leaving if _same(contents[path], texts[path])]
     plan = revert_plan(
         session.capabilities, view, delivery, [_client_edit(view, e) for e in edits], unchanged
     )

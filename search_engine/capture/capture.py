@@ -18,9 +18,10 @@ from search_engine.capture.inputs import Source, source_of
 from search_engine.capture.limit import Work, limit
 from search_engine.capture.loader import load, locate, quiet
 from search_engine.capture.observe import Observer, RandomState, attributes
-from search_engine.capture.outputs import has_numbers, shared, taken_apart
+from search_engine.capture.outputs import shared, taken_apart
 from search_engine.capture.parts import check_arguments, check_parts
 from search_engine.capture.probe import probe
+from search_engine.capture.structure import has_numbers
 from search_engine.capture.where import failed
 from search_engine.errors import CaptureError
 from search_engine.graph import Graph

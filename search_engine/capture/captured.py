@@ -12,7 +12,8 @@ import torch
 from search_engine.capture import values
 from search_engine.capture.call import Call, leaves, map_tensors
 from search_engine.capture.inputs import Source
-from search_engine.capture.outputs import Tree, renamed, taken_apart
+from search_engine.capture.outputs import taken_apart
+from search_engine.capture.structure import Tree, renamed
 from search_engine.capture.values import Domain, Leaf
 from search_engine.errors import CaptureError
 from search_engine.task import Role, Task
@@ -103,10 +104,15 @@ class Captured:
         return {t.name: found[t.name] for t in self.task.outputs}
 
     @property
+    def structure(self) -> Tree:
+        """What forward returns, each tensor in it by its own name."""
+        assert self._structure is not None
+        return self._structure
+
+    @property
     def result(self) -> Tree:
         """What forward returns, with the task's outputs in its slots."""
-        assert self._structure is not None
-        return renamed(self._structure, self._shared)
+        return renamed(self.structure, self._shared)
 
     def tensors(self, call: Call) -> dict[str, torch.Tensor]:
         """What a kernel may read, by contract name: inputs, parameters, buffers, constants."""

@@ -6,52 +6,19 @@ import collections
 import dataclasses
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Any
 
 import torch
-from attrs import evolve, frozen
+from attrs import evolve
 
+from search_engine.capture.structure import Branch, Constant, Kind, Slot, Tree
 from search_engine.errors import CaptureError
-
-Kind: TypeAlias = Literal["tuple", "list", "dict", "items", "fields", "mapping", "sequence"]
-Tree: TypeAlias = "Slot | Constant | Branch"
 
 _KEY = re.compile(r"\w+", re.ASCII)
 _TAKEN = (
     "a tensor, or a tuple, list, dict, named tuple or dataclass of tensors, numbers, strings and "
     "None"
 )
-
-
-@frozen
-class Slot:
-    """A tensor, by its contract name."""
-
-    name: str
-
-
-@frozen
-class Constant:
-    """A Python value that is the same at every call of these shapes."""
-
-    value: bool | int | float | str | None
-
-
-@frozen
-class Branch:
-    """A container. ``kind`` says how it is made of its items:
-
-    "tuple", "list" and "dict" are Python's own. The others are of the class ``qualname`` in
-    ``module``: "items" takes items by position (a named tuple), "fields" by keyword (a
-    dataclass), "mapping" as pairs (an ordered dict), "sequence" as one sequence
-    (``torch.return_types.max``).
-    """
-
-    kind: Kind
-    items: tuple[Tree, ...]
-    keys: tuple[str | int, ...] = ()
-    module: str = ""
-    qualname: str = ""
 
 
 def taken_apart(result: Any) -> tuple[dict[str, torch.Tensor], Tree]:
@@ -81,22 +48,6 @@ def shared(tensors: Mapping[str, torch.Tensor]) -> dict[str, str]:
         for name, tensor in tensors.items()
         if first.setdefault(id(tensor), name) != name
     }
-
-
-def renamed(tree: Tree, names: Mapping[str, str]) -> Tree:
-    """``tree`` with other names in its slots, where ``names`` has them."""
-    if isinstance(tree, Slot):
-        return Slot(names.get(tree.name, tree.name))
-    if isinstance(tree, Branch):
-        return evolve(tree, items=tuple(renamed(item, names) for item in tree.items))
-    return tree
-
-
-def has_numbers(tree: Tree) -> bool:
-    """Whether a Python number or string is among the results."""
-    if isinstance(tree, Branch):
-        return any(has_numbers(item) for item in tree.items)
-    return isinstance(tree, Constant) and tree.value is not None
 
 
 def _tree(name: str, value: Any, tensors: dict[str, torch.Tensor]) -> Tree:

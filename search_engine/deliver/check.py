@@ -25,11 +25,10 @@ import torch
 from search_engine.capture.call import map_tensors
 from search_engine.capture.captured import Captured, state_of
 from search_engine.capture.loader import load
-from search_engine.capture.outputs import output_leaves
+from search_engine.capture.outputs import taken_apart
 from search_engine.contract.parse import parse
 from search_engine.deliver import edit, files
 from search_engine.deliver.delivery import Delivery
-from search_engine.deliver.observed import Observed, observe
 from search_engine.devices._base import Device, Execution, Program, Rejected
 from search_engine.errors import DeliveryError
 from search_engine.task import Task
@@ -37,25 +36,15 @@ from search_engine.verdict import Finding, Verdict
 from search_engine.verify.verify import verify
 
 
-def observe_captured(captured: Captured) -> Observed:
-    """What the delivered file of a captured module will check; ``render`` takes it."""
-    call = captured.draw(0)
-    with torch.no_grad():
-        result = captured.module(*call.args, **call.kwargs)
-    kind = "tensor" if isinstance(result, torch.Tensor) else type(result).__name__
-    if kind == "dict" and not all(isinstance(key, str) for key in result):
-        raise DeliveryError("forward returns a dict whose keys are no strings: none is delivered.")
-    return observe(captured.module, call, output_kind=kind)
-
-
 def check_delivery(
     captured: Captured, delivery: Delivery, device: Device, *, text: str | None = None
 ) -> Verdict:
     """The verdict on the delivery as it lies on disk.
 
-    On a GPU the delivered module is verified like any kernel; a call of it that runs its
-    original forward is a finding. Elsewhere the delivered module must import and fall back
-    to the original bit for bit, and the kernel file on disk is verified by ``device``.
+    ``captured`` is the module at one of the delivered shapes. On a GPU the delivered module
+    is verified like any kernel; a call of it that runs its original forward is a finding.
+    Elsewhere the delivered module must import and fall back to the original bit for bit,
+    and the kernel file on disk is verified by ``device``.
 
     ``text`` is the user's file; by default as it was imported at capture. Raises
     DeliveryError where the edit does not fit it.
@@ -66,7 +55,7 @@ def check_delivery(
                 captured, _program(delivery), AsDelivered(device, captured, module, found)
             )
         problem = _falls_back(captured, module, found)
-        source = (Path(found.__file__ or "").parent / found.KERNEL_FILE).read_text("utf-8")
+        source = _kernel_source(captured, found)
     if problem is not None:
         return Verdict(False, device.name, (problem,))
     (built,) = device.compile([parse(source)], captured.task)
@@ -91,7 +80,7 @@ def delivered_module(
         folder = Path(scratch)
         files.write(folder, delivery)
         name = _full_name(task, delivery)
-        finder = _ScratchFinder(name.rpartition(".")[0], folder / _folder(delivery))
+        finder = _ScratchFinder(name.rpartition(".")[0], folder / _folder(delivery), task.path)
         sys.meta_path.insert(0, finder)
         try:
             user = load(task.path, edited)
@@ -143,7 +132,27 @@ class AsDelivered(Device):
         if reason != "kernel":
             messages = "; ".join([reason, *(str(warning.message) for warning in said)])
             return Execution({}, (Finding("delivery", f"the delivered module ran its {messages}"),))
-        return Execution(output_leaves(result))
+        outputs, structure = taken_apart(result)
+        if structure != self._captured.structure:
+            return Execution({}, (_OTHER_STRUCTURE,))
+        return Execution(outputs)
+
+
+_OTHER_STRUCTURE = Finding(
+    "delivery", "the delivered module returns its tensors in another structure than the original"
+)
+
+
+def _kernel_source(captured: Captured, found: ModuleType) -> str:
+    """The text of the kernel file on disk that serves the captured shapes."""
+    wanted = {t.name: t.shape for t in captured.task.inputs}, captured.task.scalars
+    for case in found.VERIFIED.cases:
+        shapes = {name: shape for name, (_, shape, _) in case.inputs.items()}
+        scalars = {k: v for k, v in case.arguments.items() if k in captured.task.scalars}
+        if (shapes, scalars) == wanted:
+            name = found.VERIFIED.kernels[case.kernel].name
+            return (Path(found.__file__ or "").parent / name).read_text("utf-8")
+    raise DeliveryError(f"The delivered file has no kernel for {captured.task.shape_text}.")
 
 
 def _program(delivery: Delivery) -> Program:
@@ -158,7 +167,9 @@ def _falls_back(captured: Captured, module: torch.nn.Module, found: ModuleType) 
     if "(device)" not in reason:
         return Finding("delivery", f"without a GPU the delivered module would run its {reason}")
     with torch.no_grad():
-        got = output_leaves(module(*call.args, **call.kwargs))
+        got, structure = taken_apart(module(*call.args, **call.kwargs))
+    if structure != captured.structure:
+        return _OTHER_STRUCTURE
     for name, wanted in captured.run(call).items():
         if not torch.equal(got[name].nan_to_num(), wanted.nan_to_num()):
             return Finding("delivery", "the delivered module's fallback differs", place=name)
@@ -185,21 +196,25 @@ def _full_name(task: Task, delivery: Delivery) -> str:
 class _ScratchFinder(importlib.abc.MetaPathFinder):
     """Finds the folder of delivered files in the scratch copy."""
 
-    def __init__(self, package: str, folder: Path) -> None:
+    def __init__(self, package: str, folder: Path, task_path: str) -> None:
         self.package = package
         self._folder = folder
+        self._task_path = task_path
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> importlib.machinery.ModuleSpec | None:
         if fullname == self.package:
             spec = importlib.machinery.ModuleSpec(fullname, None, is_package=True)
-            spec.submodule_search_locations = [str(self._folder)]
+            # Behind the scratch folder the real one, with the kernels of other classes.
+            real = Path(self._task_path).parent / self._folder.name
+            spec.submodule_search_locations = [str(self._folder), str(real)]
             return spec
         head, _, tail = fullname.rpartition(".")
-        if head != self.package:
+        file = self._folder / f"{tail}.py"
+        if head != self.package or not file.is_file():
             return None
-        return importlib.util.spec_from_file_location(fullname, self._folder / f"{tail}.py")
+        return importlib.util.spec_from_file_location(fullname, file)
 
 
 @contextlib.contextmanager

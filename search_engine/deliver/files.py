@@ -13,9 +13,11 @@ import os
 import re
 import shutil
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 from search_engine.deliver.delivery import Delivery
+from search_engine.deliver.names import PREFIX
 from search_engine.errors import DeliveryError
 from search_engine.source import digest, normalised, parse_or_none
 
@@ -50,6 +52,8 @@ def write(folder: Path, delivery: Delivery) -> None:
     """Write the delivery's files under ``folder``, the folder of the user's file.
 
     Each appears whole or not at all, and after a failure none is left that was not there.
+    What an older delivery of the class needs no more is taken away (``sweep``).
+
     Raises DeliveryError where a file of that name is not kernel-lsp's, was changed by
     somebody, or the disk refuses.
     """
@@ -70,6 +74,43 @@ def write(folder: Path, delivery: Delivery) -> None:
     except OSError as error:
         _undo(done, before, made)
         raise DeliveryError(_advice(error, folder)) from error
+    sweep(folder, delivery)
+
+
+def sweep(folder: Path, delivery: Delivery) -> None:
+    """Delete what an older delivery of the class left behind, and runtimes that nobody imports.
+
+    Files that somebody changed stay, and so does what the disk refuses to give.
+    """
+    wanted = _paths(folder, delivery)
+    for place in {path.parent for path in wanted}:
+        stems = {path.stem for path in wanted if path.suffix == ".py" and not _is_shared(path)}
+        for path in sorted(place.iterdir()) if place.is_dir() else []:
+            numbered = re.fullmatch(r"(\w+?)(?:\.\d+)?\.(?:cu|cubin\.txt)", path.name)
+            ours = numbered is not None and numbered[1] in stems
+            unused = path.name.startswith(PREFIX) and not _is_used(path, ())
+            if path in wanted or not (ours or unused):
+                continue
+            with contextlib.suppress(OSError):
+                if is_unchanged(path.name, _existing(path) or ""):
+                    path.unlink()
+                    _forget_bytecode(path)
+
+
+def leaving(folder: Path, delivery: Delivery) -> tuple[list[Path], list[Path]]:
+    """The delivery's files that ``remove`` deletes, and those that stay as they were edited.
+
+    What it shares with other kernels of the folder is in neither while one is left.
+    """
+    gone: list[Path] = []
+    kept: list[Path] = []
+    # `__init__.py` last, before it the runtime: they go where nothing is left to use them.
+    for path in sorted(_paths(folder, delivery), key=_is_shared):
+        text = _existing(path)
+        if text is None or (_is_shared(path) and _is_used(path, gone)):
+            continue
+        (gone if is_unchanged(path.name, text) else kept).append(path)
+    return gone, kept
 
 
 def remove(folder: Path, delivery: Delivery) -> list[Path]:
@@ -78,24 +119,29 @@ def remove(folder: Path, delivery: Delivery) -> list[Path]:
     Returns the files that stay because they were edited. Raises DeliveryError where the
     disk refuses.
     """
-    kept = []
-    paths = _paths(folder, delivery)
+    gone, kept = leaving(folder, delivery)
     try:
-        # `__init__.py` last: it serves every delivery in the folder.
-        for path in sorted(paths, key=lambda path: path.name == "__init__.py"):
-            text = _existing(path)
-            if text is None or (path.name == "__init__.py" and _has_others(path)):
-                continue
-            if is_unchanged(path.name, text):
-                path.unlink()
-                _forget_bytecode(path)
-            else:
-                kept.append(path)
-        for parent in {path.parent for path in paths}:
+        for path in gone:
+            path.unlink(missing_ok=True)
+            _forget_bytecode(path)
+        for parent in {path.parent for path in _paths(folder, delivery)}:
             _remove_if_empty(parent)
     except OSError as error:
         raise DeliveryError(_advice(error, folder)) from error
     return kept
+
+
+def _is_shared(path: Path) -> int:
+    """0 for a kernel's own file, 1 for a runtime, 2 for what makes the folder a package."""
+    return 2 if path.name == "__init__.py" else int(path.name.startswith(PREFIX))
+
+
+def _is_used(path: Path, without: Sequence[Path]) -> bool:
+    """Whether a Python file beside a shared one needs it, but for those in ``without``."""
+    others = [p for p in path.parent.glob("*.py") if p != path and p not in without]
+    if path.name == "__init__.py":
+        return bool(others)
+    return any(path.stem in (_existing(other) or "") for other in others)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -167,10 +213,6 @@ def _forget_bytecode(path: Path) -> None:
     if path.suffix == ".py" and cache.is_dir():
         for compiled in cache.glob(f"{path.stem}.*.pyc"):
             compiled.unlink(missing_ok=True)
-
-
-def _has_others(path: Path) -> bool:
-    return any(other != path for other in path.parent.glob("*.py"))
 
 
 def _remove_if_empty(folder: Path) -> None:

@@ -1,17 +1,19 @@
-"""Several real modules as one file: the delivered file stands on its own. Free of torch."""
+"""Several real modules as one file: what all delivered kernels of a folder share. Free of torch."""
 
 from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import search_engine
+from search_engine.deliver.names import PREFIX
+from search_engine.source import digest
 
 _ROOT = Path(search_engine.__file__).parent
-_VERIFIED = "deliver/template/verified.py"
 _PARTS = (
+    "deliver/template/verified.py",
     "source.py",
     "deliver/reached.py",
     "deliver/template/launcher.py",
@@ -19,27 +21,30 @@ _PARTS = (
     "deliver/template/guard.py",
     "deliver/template/forward.py",
 )
-_ENTRIES = ("decorate", "explain")
+# What delivered files import.
+NAMES = (
+    "Case", "Constant", "Container", "KernelFile", "Launch", "Verified", "decorate", "explain",
+)  # fmt: skip
+_DOCSTRING = '''"""What delivered kernels have in common: the guard, the launches, the operator.
+
+Written by kernel-lsp; needs torch and cuda-core, nothing else. Its name is the hash of its
+text, so kernels of several versions live side by side. It goes with the last kernel that
+imports it.
+"""'''
 
 
-def joined_template(docstring: str, constants: Mapping[str, str], export: str) -> str:
-    """One Python file: constants filled in, ``export`` behind them, then what these need.
+@functools.cache
+def runtime() -> tuple[str, str]:
+    """The module's name (``_runtime_1a2b3c4d``) and its text.
 
-    ``constants`` maps each constant of ``template/verified.py`` to its literal. Functions
-    that nothing in the result uses are left out.
+    Functions that nothing in the result uses are left out.
     """
-    head, *rest = [_read(part) for part in (_VERIFIED, *_PARTS)]
-    classes = [block for block in head.blocks if block.name not in constants]
-    missing = {b.name for b in head.blocks if b.is_assignment} ^ set(constants)
-    assert not missing, missing
-    annotations = {b.name: b.annotation for b in head.blocks}
-    values = [f"{name}{annotations[name]} = {text}" for name, text in constants.items()]
-    blocks = _needed([block for module in rest for block in module.blocks])
-    body = [*(b.text for b in classes), "\n".join(values), export.rstrip()]
-    runtime = "# --- runtime, the same for every kernel " + "-" * 54
-    text = "\n\n\n".join([*body, runtime, _spaced(blocks)])
-    imports = _imports([node for module in (head, *rest) for node in module.imports], text)
-    return f"{docstring}\n\n{imports}\n\n\n{text}\n"
+    modules = [_read(part) for part in _PARTS]
+    blocks = _needed([block for module in modules for block in module.blocks])
+    body = _spaced(blocks)
+    imports = _imports([node for module in modules for node in module.imports], body)
+    text = f"{_DOCSTRING}\n\n{imports}\n\n\n{body}\n"
+    return f"{PREFIX}{digest(text)[:8]}", text
 
 
 class _Block:
@@ -49,13 +54,11 @@ class _Block:
         self.text = text
         self.uses = {item.id for item in ast.walk(node) if isinstance(item, ast.Name)}
         self.is_assignment = isinstance(node, ast.Assign | ast.AnnAssign)
-        self.annotation = ""
         self.name = ""
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
             self.name = node.name
         elif isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             self.name = node.target.id
-            self.annotation = f": {ast.unparse(node.annotation)}"
         elif isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Name):
             self.name = node.targets[0].id
 
@@ -79,16 +82,15 @@ def _with_comment(lines: list[str], node: ast.stmt) -> str:
     return "\n".join(lines[first : node.end_lineno])
 
 
-@functools.cache
 def _read(part: str) -> _Module:
     return _Module((_ROOT / part).read_text("utf-8"))
 
 
 def _needed(blocks: list[_Block]) -> list[_Block]:
-    """The blocks that the entries use, directly or not, in their order."""
+    """The blocks that the names use, directly or not, in their order."""
     by_name = {block.name: block for block in blocks}
     assert len(by_name) == len(blocks), "two parts of the template share a name"
-    wanted = list(_ENTRIES)
+    wanted = list(NAMES)
     seen: set[str] = set()
     while wanted:
         name = wanted.pop()

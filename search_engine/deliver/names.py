@@ -9,6 +9,8 @@ from attrs import frozen
 
 from search_engine.task import Task
 
+PREFIX = "_runtime_"  # of the file that the kernels of a folder share
+
 
 @frozen
 class Names:
@@ -29,9 +31,9 @@ class Names:
         dot = "." if self.relative else ""
         return f"from {dot}{self.folder}.{self.safe} import {self.decorator}"
 
-    def file(self, suffix: str) -> str:
-        """The path of a file."""
-        return f"{self.folder}/{self.safe}{suffix}"
+    def file(self, suffix: str, number: int = 0) -> str:
+        """The path of a file; those of further kernels are numbered from 2."""
+        return f"{self.folder}/{self.safe}{f'.{number + 1}' if number else ''}{suffix}"
 
 
 def names_of(task: Task) -> Names:

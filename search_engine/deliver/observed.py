@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from attrs import field, frozen
 
+from search_engine.capture.structure import Slot, Tree
 from search_engine.deliver.reached import (
     attribute_names,
     home_of,
@@ -37,10 +38,10 @@ class Observed:
     """A module as it was verified.
 
     ``modules`` maps submodule paths ("" is the module itself, parents first) to class
-    names; ``attributes`` and ``arguments`` map dotted names to plain Python values that the
-    kernel may have been made for; ``functions`` are attributes that are code (``act``), which
-    ``reached`` covers; ``absent`` are parameters and buffers that are None;
-    ``reached`` is the hash of all user code that ``forward`` reaches.
+    names; ``attributes`` maps dotted names to plain Python values that the kernel may have
+    been made for; ``functions`` are attributes that are code (``act``), which ``reached``
+    covers; ``absent`` are parameters and buffers that are None; ``reached`` is the hash of
+    all user code that ``forward`` reaches.
     """
 
     modules: dict[str, str]
@@ -48,22 +49,22 @@ class Observed:
     functions: tuple[str, ...]
     absent: tuple[str, ...]
     reached: str
+
+
+@frozen
+class Called:
+    """A call as it was verified: arguments that are no tensors, and what came back."""
+
     arguments: dict[str, Any] = field(factory=dict)
-    output_kind: str = "tensor"
+    result: Tree = field(factory=lambda: Slot("out"))
 
 
-def observe(
-    module: Any,
-    call: Arguments | None = None,
-    *,
-    output_kind: str = "tensor",
-    texts: Mapping[str, str] | None = None,
-) -> Observed:
-    """Look at an ``nn.Module`` and one call of it.
+def observe(module: Any, *, texts: Mapping[str, str] | None = None) -> Observed:
+    """Look at an ``nn.Module``.
 
-    ``output_kind`` is "tensor", "tuple", "list" or "dict". ``texts`` gives files' texts by
-    path where they differ from the disk (a buffer that is not saved). Raises DeliveryError
-    where the source of code that ``forward`` reaches cannot be read.
+    ``texts`` gives files' texts by path where they differ from the disk (a buffer that is
+    not saved). Raises DeliveryError where the source of code that ``forward`` reaches
+    cannot be read.
     """
     parts = dict(module.named_modules(remove_duplicate=False))
     kinds = [type(part) for part in parts.values()]
@@ -96,9 +97,15 @@ def observe(
         functions=tuple(functions),
         absent=tuple(absent),
         reached=reached,
-        arguments={} if call is None else _plain_arguments(module, call),
-        output_kind=output_kind,
     )
+
+
+def observe_call(module: Any, call: Arguments, result: Tree) -> Called:
+    """Look at one call, whose outputs stand in ``result``.
+
+    Raises DeliveryError where an argument is none that a delivered file could check.
+    """
+    return Called(_plain_arguments(module, call), result)
 
 
 def _is_plain(value: Any) -> bool:
@@ -118,7 +125,11 @@ def _plain_arguments(module: Any, call: Arguments) -> dict[str, Any]:
     bound.apply_defaults()
     found: dict[str, Any] = {}
     for name, value in bound.arguments.items():
-        _plain_leaves(name, value, found)
+        if bound.signature.parameters[name].kind is inspect.Parameter.VAR_KEYWORD:
+            for key, item in value.items():
+                _plain_leaves(key, item, found)
+        else:
+            _plain_leaves(name, value, found)
     return found
 
 

@@ -7,16 +7,20 @@ import datetime
 import importlib.metadata
 import re
 import textwrap
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
-from search_engine.contract.kernel import Kernel, Number, Plan, ResolvedLaunch
+from attrs import frozen
+
+from search_engine.capture.structure import Constant, Slot, Tree
+from search_engine.contract.kernel import Kernel, Number, ResolvedLaunch
 from search_engine.contract.resolve import resolve
 from search_engine.contract.signature import signatures
-from search_engine.deliver.delivery import Delivery
+from search_engine.deliver.delivery import DeliveredShape, Delivery
 from search_engine.deliver.files import signed
-from search_engine.deliver.join import joined_template
+from search_engine.deliver.join import NAMES, runtime
 from search_engine.deliver.names import Names, names_of
-from search_engine.deliver.observed import Observed
+from search_engine.deliver.observed import Called, Observed
 from search_engine.errors import DeliveryError
 from search_engine.hardware import DeviceFacts
 from search_engine.proposers._base import Idea
@@ -25,6 +29,7 @@ from search_engine.task import Task, TensorSpec
 from search_engine.verdict import Estimate, Measurement, Verdict
 
 _WIDTH = 96
+_LINE = 88  # of an import, as ruff formats by default
 _INLINE = 64  # a longer sequence gets a line per item
 # C's integer and floating types by the names that kernels use for them.
 _C_NAMES = {
@@ -43,70 +48,78 @@ _C_NAMES = {
 }
 
 
+@frozen
+class VerifiedShape:
+    """A kernel for one set of shapes, with all that was found out of it.
+
+    ``measurement`` is None where no GPU was at hand. ``cubin`` is the kernel compiled for
+    the facts' ``arch``; it is carried only where the source includes headers, which a
+    user's machine may lack.
+    """
+
+    task: Task
+    kernel: Kernel
+    called: Called
+    verdict: Verdict
+    measurement: Measurement | None = None
+    estimate: Estimate | None = None
+    cubin: bytes | None = None
+
+
 def render(
-    task: Task,
-    kernel: Kernel,
+    shapes: Sequence[VerifiedShape],
     *,
     observed: Observed,
     idea: Idea,
-    verdict: Verdict,
-    measurement: Measurement | None,
-    estimate: Estimate | None,
     facts: DeviceFacts,
     mode_matters: bool = False,
-    cubin: bytes | None = None,
     date: datetime.date | None = None,
 ) -> Delivery:
-    """The delivery of ``kernel`` for ``task``.
+    """The delivery of the kernels of one module, the task's own shapes first.
 
     ``observed`` is the module as it was verified, ``facts`` are of the GPU that launch
-    numbers are resolved for; ``measurement`` is None where no GPU was at hand.
-    ``mode_matters`` says that the graphs of ``eval()`` and ``train()`` differ. ``cubin`` is
-    the kernel compiled for ``facts.arch``; it is carried only where the source includes
-    headers, which a user's machine may lack.
+    numbers are resolved for. ``mode_matters`` says that the graphs of ``eval()`` and
+    ``train()`` differ. Shapes with the same source share a kernel file.
 
-    Raises ContractError where the plan cannot be resolved, DeliveryError where the kernel
+    Raises ContractError where a plan cannot be resolved, DeliveryError where a kernel
     takes an argument that cannot be passed.
     """
+    first = shapes[0]
+    task, measured = first.task, first.measurement
     names = names_of(task)
-    plan = resolve(kernel, task, facts)
     today = date or datetime.date.today()
-    device = measurement.device if measurement is not None else verdict.device
+    device = measured.device if measured is not None else first.verdict.device
     heading = f"verified by kernel-lsp {_version()} on {device}, {today.isoformat()}"
-    source = _kernel_file(
-        task, kernel, idea, heading, figures(task, verdict, measurement, estimate)
-    )
-    files = {names.file(".cu"): signed(".cu", source)}
-    carried = base64.encodebytes(cubin).decode() if cubin and _includes(kernel) else ""
-    if carried:
-        path = names.file(".cubin.txt")
-        files[path] = signed(path, carried)
-    constants = {
-        "CLASS": _plain(task.qualname),
-        "KERNEL_FILE": _plain(f"{names.safe}.cu"),
-        "KERNEL_HASH": _plain(digest("".join(files[names.file(".cu")].split()))),
-        "SOURCE_HASH": _plain(observed.reached),
-        "NAMESPACE": "",
-        "GPU": _plain(device if measurement is not None else facts.name),
-        "MEASURED": _plain(measurement is not None),
-        "CUBIN_FILE": _plain(f"{names.safe}.cubin.txt" if carried else ""),
-        "CUBIN_ARCH": _plain(facts.arch if carried else ""),
-        "CUBIN_HASH": _plain(digest("".join(carried.split())) if carried else ""),
-        "TOLERANCE": _dictionary({t.name: _tolerance(t, verdict) for t in task.outputs}),
-        "MODE": _plain(task.mode if mode_matters else None),
-        "OUTPUT_KIND": _plain(observed.output_kind),
-        "ARGUMENTS": _dictionary({**task.scalars, **observed.arguments}),
-        "MODULES": _dictionary(observed.modules),
-        "ATTRIBUTES": _dictionary(observed.attributes),
-        "FUNCTIONS": _sequence([_quoted(name) for name in observed.functions]),
-        "ABSENT": _sequence([_quoted(name) for name in observed.absent]),
-        "CASES": _sequence([_case(task, kernel, plan)]),
+    files: dict[str, str] = {}
+    kernels: list[str] = []
+    places: dict[str, int] = {}
+    for shape in shapes:
+        source = shape.kernel.source
+        if source not in places:
+            places[source] = len(places)
+            same = [other for other in shapes if other.kernel.source == source]
+            kernels.append(_add_kernel(files, names, places[source], same, idea, heading, facts))
+    verified = {
+        "name": _plain(task.qualname),
+        "namespace": "",
+        "source": _plain(observed.reached),
+        "gpu": _plain(device if measured is not None else facts.name),
+        "measured": _plain(measured is not None),
+        "mode": _plain(task.mode if mode_matters else None),
+        "modules": _dictionary(observed.modules),
+        "attributes": _dictionary(observed.attributes),
+        "functions": _sequence([_quoted(name) for name in observed.functions]),
+        "absent": _sequence([_quoted(name) for name in observed.absent]),
+        "kernels": _sequence(kernels),
+        "cases": _sequence([_case(s, places[s.kernel.source], facts) for s in shapes]),
     }
-    constants["NAMESPACE"] = _plain(
-        f"kernel_lsp_{digest(repr((task.module_name, task.qualname, constants)))}"
-    )
+    identity = digest(repr((task.module_name, task.qualname, verified)))
+    verified["namespace"] = _plain(f"kernel_lsp_{identity}")
+    shared, text = runtime()
     path = names.file(".py")
-    files[path] = signed(path, _python_file(task, names, heading, constants))
+    files[path] = signed(path, _python_file(task, names, heading, shared, verified))
+    path = f"{names.folder}/{shared}.py"
+    files[path] = signed(path, text)
     if names.relative:
         # Build tools leave folders without it out of the user's package.
         path = f"{names.folder}/__init__.py"
@@ -119,14 +132,43 @@ def render(
         decorator_line=f"@{names.decorator}",
         title=idea.title,
         rationale=idea.rationale,
-        summary=summary(measurement),
+        summary=summary(measured),
+        shapes=tuple(
+            DeliveredShape(s.task.shape_text, summary(s.measurement, s.estimate)) for s in shapes
+        ),
     )
 
 
-def summary(measurement: Measurement | None) -> str:
+def _add_kernel(
+    files: dict[str, str],
+    names: Names,
+    number: int,
+    shapes: Sequence[VerifiedShape],
+    idea: Idea,
+    heading: str,
+    facts: DeviceFacts,
+) -> str:
+    """Add a kernel's files; its ``KernelFile`` as text."""
+    kernel, task = shapes[0].kernel, shapes[0].task
+    path = names.file(".cu", number)
+    files[path] = signed(path, _kernel_file(task, kernel, idea, heading, shapes))
+    name, of_text = Path(path).name, digest("".join(files[path].split()))
+    fields = [_plain(name), _plain(of_text)]
+    binary = shapes[0].cubin
+    if binary and _includes(kernel):
+        carried = base64.encodebytes(binary).decode()
+        path = names.file(".cubin.txt", number)
+        files[path] = signed(path, carried)
+        fields += [_plain(Path(path).name), _plain(facts.arch)]
+        fields.append(_plain(digest("".join(carried.split()))))
+    return f"KernelFile({', '.join(fields)})"
+
+
+def summary(measurement: Measurement | None, estimate: Estimate | None = None) -> str:
     """One line for lens and annotation; no speedup without a measurement."""
     if measurement is None:
-        return "verified, not measured"
+        told = "" if estimate is None else f", estimate {_time(estimate.seconds)}"
+        return f"verified, not measured{told}"
     eager = f"×{measurement.over_eager:.2f} over eager"
     compiled = measurement.over_compile
     return eager if compiled is None else f"×{compiled:.2f} over torch.compile, {eager}"
@@ -185,16 +227,18 @@ def _tolerance(output: TensorSpec, verdict: Verdict) -> float:
 
 
 def _kernel_file(
-    task: Task, kernel: Kernel, idea: Idea, heading: str, rows: list[tuple[str, str]]
+    task: Task, kernel: Kernel, idea: Idea, heading: str, shapes: Sequence[VerifiedShape]
 ) -> str:
-    tensors = ", ".join(f"{t.name} {t.dtype}{list(t.shape)}" for t in (*task.inputs, *task.outputs))
-    paragraphs = [f"{task.qualname}: {idea.title}", heading, tensors, idea.rationale]
     lines: list[str] = []
-    for paragraph in paragraphs:
+    for paragraph in (f"{task.qualname}: {idea.title}", heading, idea.rationale):
         lines += [*_comment(paragraph), "//"]
-    width = max(len(label) for label, _ in rows) + 2
-    for label, value in rows:
-        lines += _comment(f"{label:<{width}}{value}", keep=True)
+    for shape in shapes:
+        outputs = [f"{t.name} {t.dtype}{list(t.shape)}" for t in shape.task.outputs]
+        lines += _comment(", ".join([shape.task.shape_text, *outputs]))
+        rows = figures(shape.task, shape.verdict, shape.measurement, shape.estimate)
+        width = max(len(label) for label, _ in rows) + 2
+        for label, value in rows:
+            lines += _comment(f"  {label:<{width}}{value}", keep=True)
     return "\n".join(lines) + "\n\n" + kernel.source.lstrip("\n").rstrip() + "\n"
 
 
@@ -209,37 +253,69 @@ def _comment(text: str, *, keep: bool = False) -> list[str]:
 # --- the Python file ------------------------------------------------------------------
 
 
-def _python_file(task: Task, names: Names, heading: str, constants: dict[str, str]) -> str:
+def _python_file(
+    task: Task, names: Names, heading: str, shared: str, verified: Mapping[str, str]
+) -> str:
     prose = textwrap.fill(
-        f"The class decorator ``{names.decorator}`` puts the kernel in {names.safe}.cu in front of "
+        f"The class decorator ``{names.decorator}`` puts the kernel in front of "
         f"``{task.qualname}.forward``. Wherever a call differs from what was verified, the forward "
         "as written runs; ``explain(module, *inputs)`` says which of the two, and why. Needs "
         "torch and cuda-core, nothing else.",
         _WIDTH,
     ).replace("\\", "/")
     heading = textwrap.fill(f"{task.qualname}.forward as a CUDA kernel, {heading}.", _WIDTH)
-    export = (
+    values = _call("Verified", [f"{name}={text}" for name, text in verified.items()])
+    used = [name for name in NAMES if name in ("decorate", "explain") or f"{name}(" in values]
+    imported = f"from .{shared} import {', '.join(used)}"
+    if len(imported) > _LINE:
+        imported = f"from .{shared} import (\n{_block(used)})"
+    return (
+        f'"""{heading}\n\n{prose}\n"""\n\n'
+        "from __future__ import annotations\n\n"
+        f"import torch\n\n{imported}\n\n"
+        f'__all__ = ["{names.decorator}", "explain"]\n\n'
+        f"VERIFIED = {values}\n\n\n"
         f"def {names.decorator}(owner: type) -> type:\n"
-        f'    """Class decorator: ``forward`` by the kernel where it was verified."""\n'
-        "    return decorate(owner)\n"
+        '    """Class decorator: ``forward`` by the kernel where it was verified."""\n'
+        "    return decorate(owner, VERIFIED, __file__)\n"
     )
-    return joined_template(f'"""{heading}\n\n{prose}\n"""', constants, export)
 
 
-def _case(task: Task, kernel: Kernel, plan: Plan) -> str:
+def _case(shape: VerifiedShape, place: int, facts: DeviceFacts) -> str:
+    task, kernel = shape.task, shape.kernel
+    plan = resolve(kernel, task, facts)
     weights = [t for t in task.tensors if t.role in ("parameter", "buffer", "constant")]
     types = signatures(kernel.source)
     scratch = {s.name: f"(torch.{s.dtype}, {s.shape!r}, {s.zeroed})" for s in plan.scratch}
     fields = {
+        "kernel": _plain(place),
+        "arguments": _dictionary({**task.scalars, **shape.called.arguments}),
         "inputs": _dictionary({t.name: _tensor(t) for t in task.inputs}, raw=True),
         "weights": _dictionary({t.name: _tensor(t) for t in weights}, raw=True),
         "outputs": _dictionary({t.name: _tensor(t) for t in task.outputs}, raw=True),
+        "result": _result(shape.called.result, task.module_name),
+        "tolerance": _dictionary({t.name: _tolerance(t, shape.verdict) for t in task.outputs}),
         "scratch": _dictionary(scratch, raw=True),
         "launches": _sequence(
             [_launch(item, types.get(item.function, ())) for item in plan.launches]
         ),
     }
     return _call("Case", [f"{name}={value}" for name, value in fields.items()])
+
+
+def _result(tree: Tree, home: str) -> str:
+    """What forward returns: names of outputs, constants and containers of them."""
+    if isinstance(tree, Slot):
+        return _quoted(tree.name)
+    if isinstance(tree, Constant):
+        return f"Constant({_plain(tree.value)})"
+    fields = [_quoted(tree.kind), _sequence([_result(item, home) for item in tree.items])]
+    if tree.keys or tree.qualname:
+        fields.append(_plain(tree.keys))
+    if tree.qualname:
+        module = "" if tree.module == home else tree.module
+        fields += [_plain(module), _quoted(tree.qualname)]
+    return f"Container({', '.join(fields)})"
 
 
 def _tensor(spec: TensorSpec) -> str:

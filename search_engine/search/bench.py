@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from search_engine.deliver.delivery import Delivery
-from search_engine.judgement import DeliveryCheck, DeviceInfo, Judgement
+from search_engine.judgement import DeliveryCheck, DeviceInfo, Judgement, ShapeKernel
 from search_engine.proposers._base import Idea
 from search_engine.store.records import KernelRecord
 from search_engine.task import Task
@@ -14,7 +14,10 @@ from search_engine.verdict import Baseline, Estimate, Measurement, Sample
 
 
 class Bench(Protocol):
-    """Judges kernels for one task. Kernels are given by their source."""
+    """Judges kernels for one task. Kernels are given by their source.
+
+    ``shape`` says at which shapes: 0 are the task's own, 1 the first of ``Task.further``.
+    """
 
     def capture(self) -> Task:
         """The task. Raises CaptureError, SetupError."""
@@ -28,10 +31,10 @@ class Bench(Protocol):
     def prepare(self, sources: Sequence[str]) -> None:
         """Compile kernels in parallel, ahead of ``verify``."""
 
-    def verify(self, source: str) -> Judgement:
+    def verify(self, source: str, shape: int = 0) -> Judgement:
         """Compile (unless prepared) and verify one kernel."""
 
-    def estimate(self, source: str) -> Estimate | None:
+    def estimate(self, source: str, shape: int = 0) -> Estimate | None:
         """The modelled time of a verified kernel."""
 
     def baseline(self) -> Baseline:
@@ -40,16 +43,23 @@ class Bench(Protocol):
     def glance(self, source: str) -> Sample:
         """A first, short timing of a verified kernel, alone. Raises WorkerDied."""
 
-    def measure(self, source: str) -> Measurement:
+    def measure(self, source: str, shape: int = 0) -> Measurement:
         """Times of a verified kernel beside the baselines.
 
         Raises WorkerDied, MeasurementRejected.
         """
 
-    def render(self, kernel: KernelRecord, idea: Idea) -> Delivery:
-        """What would be delivered of a verified kernel. Raises DeliveryError, WorkerDied."""
+    def render(
+        self, kernel: KernelRecord, idea: Idea, further: Sequence[ShapeKernel] = ()
+    ) -> Delivery:
+        """What would be delivered of a verified kernel, and of those for ``further`` shapes.
 
-    def check_delivery(self, delivery: Delivery, kernel: KernelRecord) -> DeliveryCheck:
+        Raises DeliveryError, WorkerDied.
+        """
+
+    def check_delivery(
+        self, delivery: Delivery, kernel: KernelRecord, shape: int = 0
+    ) -> DeliveryCheck:
         """Import, run and time what would be delivered, as it would lie on disk."""
 
     def reset(self) -> None:

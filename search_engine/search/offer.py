@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from search_engine.deliver.delivery import Delivery
 from search_engine.judgement import DeliveredTimes, DeliveryCheck, SideBySide
+from search_engine.proposers._base import Idea
 from search_engine.search.loop import Study
+from search_engine.search.shapes import faster, further_kernels, leave_out
 from search_engine.store.records import KernelRecord, Run
 from search_engine.verdict import Measurement, Sample
 from search_engine.words import speedup_text, time_text
@@ -31,8 +34,7 @@ def conclude(study: Study, why: str) -> str:
             return _nothing_faster(run.accepted_kernels[0])
         study.store.set_progress(run.id, run.round, "checking the kernel as delivered")
         idea = next(record.idea for record in run.ideas if record.id == kernel.idea_id)
-        delivery = study.bench.render(kernel, idea)
-        checked = study.bench.check_delivery(delivery, kernel)
+        delivery, checked = _rendered(study, kernel, idea)
         problem = _problem(checked)
         if problem is None:
             for remark in _remarks(kernel.measurement, checked.times):
@@ -44,13 +46,25 @@ def conclude(study: Study, why: str) -> str:
     return f"Nothing is offered, the fastest kernel as delivered: {first}."
 
 
-def faster(measurement: Measurement | None) -> bool:
-    """Whether the kernel beats eager and torch.compile by more than the spread of the times."""
-    if measurement is None:
-        return False
-    best = measurement.best_compiled
-    rivals = [measurement.eager] if best is None else [measurement.eager, best]
-    return all(measurement.kernel.high < rival.low for rival in rivals)
+def _rendered(study: Study, kernel: KernelRecord, idea: Idea) -> tuple[Delivery, DeliveryCheck]:
+    """The delivery with what the check of it at the task's own shapes found.
+
+    Where it serves further shapes it was checked there too: what did not hold is left out.
+    """
+    further = further_kernels(study, kernel, idea)
+    while True:
+        delivery = study.bench.render(kernel, idea, *([further] if further else []))
+        checked = study.bench.check_delivery(delivery, kernel)
+        failed = None
+        for other in further if _problem(checked) is None else []:
+            problem = _problem(study.bench.check_delivery(delivery, kernel, other.shape))
+            if problem is not None:
+                failed = other
+                leave_out(study, other.shape, f"as delivered: {problem}")
+                break
+        if failed is None:
+            return delivery, checked
+        further.remove(failed)
 
 
 def _problem(checked: DeliveryCheck) -> str | None:

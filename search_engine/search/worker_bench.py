@@ -12,7 +12,7 @@ from pathlib import Path
 
 from search_engine.deliver.delivery import Delivery
 from search_engine.errors import CaptureError, WorkerDied
-from search_engine.judgement import DeliveryCheck, DeviceInfo, Judgement, lost
+from search_engine.judgement import DeliveryCheck, DeviceInfo, Judgement, ShapeKernel, lost
 from search_engine.proposers._base import Idea
 from search_engine.settings import SearchSettings
 from search_engine.store.records import KernelRecord
@@ -75,24 +75,24 @@ class WorkerBench:
         except WorkerDied as error:
             logger.warning("compiling %d kernels together failed: %s", len(sources), error)
 
-    def verify(self, source: str) -> Judgement:
+    def verify(self, source: str, shape: int = 0) -> Judgement:
         """The verdict; a kernel that takes the worker down is rejected for it."""
         device = self.device()
         seconds = self._settings.kernel_timeout * VERIFY_KERNELS
         if not device.measures:
             seconds += VERIFY_SECONDS_CPU
         try:
-            judgement: Judgement = self._worker.call("verify", source, timeout=seconds)
+            judgement: Judgement = self._worker.call("verify", source, shape, timeout=seconds)
             return judgement
         except WorkerDied as error:
             finding = lost(str(error), timed_out=error.timed_out)
             return Judgement(Verdict(False, device.name, (finding,)), ())
 
-    def estimate(self, source: str) -> Estimate | None:
+    def estimate(self, source: str, shape: int = 0) -> Estimate | None:
         """The modelled time, None where the worker did not survive it."""
         try:
             estimate: Estimate | None = self._worker.call(
-                "estimate", source, timeout=COMPILE_SECONDS
+                "estimate", source, shape, timeout=COMPILE_SECONDS
             )
             return estimate
         except WorkerDied as error:
@@ -109,24 +109,33 @@ class WorkerBench:
         sample: Sample = self._worker.call("glance", source, timeout=BASELINE_SECONDS)
         return sample
 
-    def measure(self, source: str) -> Measurement:
+    def measure(self, source: str, shape: int = 0) -> Measurement:
         """Times of a kernel. Raises WorkerDied, MeasurementRejected."""
-        measurement: Measurement = self._worker.call("measure", source, timeout=BASELINE_SECONDS)
+        measurement: Measurement = self._worker.call(
+            "measure", source, shape, timeout=BASELINE_SECONDS
+        )
         return measurement
 
-    def render(self, kernel: KernelRecord, idea: Idea) -> Delivery:
-        """What would be delivered of a verified kernel. Raises DeliveryError, WorkerDied."""
+    def render(
+        self, kernel: KernelRecord, idea: Idea, further: Sequence[ShapeKernel] = ()
+    ) -> Delivery:
+        """What would be delivered of a verified kernel, and of those for ``further`` shapes.
+
+        Raises DeliveryError, WorkerDied.
+        """
         delivery: Delivery = self._worker.call(
             "render", kernel.source, idea, kernel.verdict, kernel.measurement, kernel.estimate,
-            timeout=EXPORT_SECONDS + self._request.import_timeout,
+            list(further), timeout=EXPORT_SECONDS + self._request.import_timeout,
         )  # fmt: skip
         return delivery
 
-    def check_delivery(self, delivery: Delivery, kernel: KernelRecord) -> DeliveryCheck:
+    def check_delivery(
+        self, delivery: Delivery, kernel: KernelRecord, shape: int = 0
+    ) -> DeliveryCheck:
         """The delivered module, verified and timed."""
         try:
             checked: DeliveryCheck = self._worker.call(
-                "check_delivery", delivery, timeout=DELIVERY_SECONDS
+                "check_delivery", delivery, shape, timeout=DELIVERY_SECONDS
             )
             return checked
         except WorkerDied as error:

@@ -4,6 +4,7 @@ import pytest
 
 from search_engine.contract.errors import ContractError
 from search_engine.deliver import edit
+from search_engine.deliver.join import runtime
 from search_engine.errors import CaptureError
 from search_engine.evaluate import Evaluator
 from search_engine.proposers._base import Idea
@@ -89,7 +90,8 @@ def test_what_does_not_get_as_far_as_running_is_a_verdict_too(shift, source, che
 def test_a_delivery_is_what_was_verified(shift):
     verdict = shift.verify(RIGHT).verdict
     delivery = shift.render(RIGHT, IDEA, verdict, None, None)
-    assert sorted(delivery.files) == ["shifting_cuda/Shift.cu", "shifting_cuda/Shift.py"]
+    files = ["shifting_cuda/Shift.cu", "shifting_cuda/Shift.py", f"shifting_cuda/{runtime()[0]}.py"]
+    assert sorted(delivery.files) == files
     assert "#define BLOCK 64  // tune: BLOCK = 64" in delivery.files["shifting_cuda/Shift.cu"]
     checked = shift.check_delivery(delivery)
     assert checked.verdict.accepted, checked.verdict.findings

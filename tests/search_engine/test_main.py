@@ -7,6 +7,7 @@ import sys
 
 import pytest
 
+from search_engine.deliver.join import runtime
 from search_engine.settings import SearchSettings
 from search_engine.source import fingerprint
 from search_engine.store.store import Store
@@ -98,7 +99,8 @@ def test_search_for_real(project):
     assert run.message.startswith("Verified, not measured")
     assert [k.verdict.accepted for k in run.kernels] == [True]
     assert run.decision == "pending"
-    assert sorted(run.delivery.files) == ["net_cuda/Net.cu", "net_cuda/Net.py"]
+    files = ["net_cuda/Net.cu", "net_cuda/Net.py", f"net_cuda/{runtime()[0]}.py"]
+    assert sorted(run.delivery.files) == files
     assert not (project / "net_cuda").exists()
 
 

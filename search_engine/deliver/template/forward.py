@@ -3,35 +3,32 @@
 from __future__ import annotations
 
 import copy
-import inspect
 import types
 import warnings
-from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils._pytree import tree_map
 
-from search_engine.deliver.template.guard import Binding, accept, same_strides, untouchable
+from search_engine.deliver.template.guard import (
+    Binding,
+    accept,
+    class_of,
+    parameters_of,
+    same_strides,
+    tables_of,
+    untouchable,
+)
 from search_engine.deliver.template.launch import (
+    Kernel,
     gpu,
+    kernels,
     launched,
     launcher_of,
-    launchers,
-    trials,
     usable,
 )
-from search_engine.deliver.template.verified import (
-    CASES,
-    CLASS,
-    GPU,
-    KERNEL_FILE,
-    MEASURED,
-    MODE,
-    NAMESPACE,
-    OUTPUT_KIND,
-    TOLERANCE,
-)
+from search_engine.deliver.template.verified import Case, Constant, Container, Verified
 
 # Why the original forward runs. None: nobody needs to hear of it.
 REASONS: dict[str, str | None] = {
@@ -46,32 +43,36 @@ REASONS: dict[str, str | None] = {
     "layout": "a tensor has strides other than the verified ones",
     "weights": "a parameter or buffer is gone, new or of another kind",
     "gradients": "gradients are needed: call it under torch.inference_mode() or torch.no_grad()",
-    "mode": f"it was verified in {MODE} mode",
+    "mode": "it was verified in {mode} mode",
     "autocast": "autocast is on",
     "capture": "it was first called while a CUDA graph was being captured: call it once before",
     "hooks": "hooks or another forward are set on a submodule",
     "modules": "a submodule, or a method of a subclass, is not the one that was verified",
     "attributes": "an attribute that the kernel was made for has changed",
     "source": "the source has changed since the kernel was verified: optimize it again",
-    "kernel file": f"{KERNEL_FILE} is missing or was changed since it was verified",
-    "gpu": f"the kernel was verified on another GPU, {GPU}: optimize it on this one",
+    "kernel file": "{file} is missing or was changed since it was verified",
+    "gpu": "the kernel was verified on another GPU, {gpu}: optimize it on this one",
     "cuda": "the kernel could not be compiled or launched",
     "slower": "the kernel was no faster here, or less accurate, when it was first tried",
 }
 
-_said: set[str] = set()
 
+def decorate(owner: type, verified: Verified, file: str) -> type:
+    """Put the kernel in front of ``owner.forward``; the class itself stays what it is.
 
-def decorate(owner: type) -> type:
-    """Put the kernel in front of ``owner.forward``; the class itself stays what it is."""
+    ``file`` is the file that ``verified`` stands in: kernel files lie beside it.
+    """
     original = owner.forward  # type: ignore[attr-defined]
-    named = list(inspect.signature(original).parameters.values())[1:]
+    kernel = Kernel(verified, Path(file).parent)
+    kernels[verified.namespace] = kernel
     binding = Binding(
         owner,
         original,
-        tuple(p.name for p in named if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)),
-        tuple(p.name for p in named if p.kind is p.KEYWORD_ONLY),
-        {p.name: p.default for p in named if p.default is not p.empty},
+        parameters_of(original),
+        verified,
+        tables_of(verified),
+        kernel,
+        _define_operator(verified.namespace),
     )
     _kernel_lsp_call = call
 
@@ -103,19 +104,20 @@ def call(
         if not isinstance(found, str):
             index, operands = found
             if compiling:
-                if usable(operands[0].device.index, index) is None:
-                    return _packed(_operator(operands, index), index)
+                namespace = binding.verified.namespace
+                if usable(namespace, operands[0].device.index, index) is None:
+                    return _packed(binding, binding.operator(operands, index), index)
                 return binding.original(module, *args, **kwargs)
             reason = _ready(binding, module, args, kwargs, index, operands)
             if reason is None:
-                outputs = launched(operands, index)
+                outputs = launched(binding.kernel, operands, index)
                 if outputs is not None:
-                    return _packed(outputs, index)
+                    return _packed(binding, outputs, index)
                 reason = "cuda"
         else:
             reason = found
     if not compiling:
-        _say(reason)
+        _say(binding, reason)
     return binding.original(module, *args, **kwargs)
 
 
@@ -125,17 +127,30 @@ def explain(module: torch.nn.Module, *args: Any, **kwargs: Any) -> str:
     reason = untouchable(False)
     if reason is None:
         found = accept(binding, module, args, kwargs)
-        reason = found if isinstance(found, str) else usable(found[1][0].device.index, found[0])
+        if isinstance(found, str):
+            reason = found
+        else:
+            device = found[1][0].device.index
+            reason = usable(binding.verified.namespace, device, found[0])
     if reason is None:
         return "kernel"
-    return f"original forward ({reason}): {REASONS[reason] or 'as it should be'}"
+    return f"original forward ({reason}): {_text(binding, reason) or 'as it should be'}"
 
 
-def _say(reason: str | None) -> None:
-    text = REASONS.get(reason or "")
-    if text is not None and reason not in _said:
-        _said.add(reason or "")
-        warnings.warn(f"{CLASS} runs its original forward: {text}.", stacklevel=4)
+def _text(binding: Binding, reason: str) -> str | None:
+    """A reason in words; None where it is as it should be."""
+    text, verified = REASONS[reason], binding.verified
+    files = ", ".join(file.name for file in verified.kernels)
+    return text and text.format(mode=verified.mode, gpu=verified.gpu, file=files)
+
+
+def _say(binding: Binding, reason: str | None) -> None:
+    said = binding.kernel.said
+    if reason is None or REASONS[reason] is None or reason in said:
+        return
+    said.add(reason)
+    text = f"{binding.verified.name} runs its original forward: {_text(binding, reason)}."
+    warnings.warn(text, stacklevel=4)
 
 
 def _ready(
@@ -147,21 +162,22 @@ def _ready(
     operands: list[torch.Tensor],
 ) -> str | None:
     """As ``usable``, in eager mode: compiles at the first use and tries what was not measured."""
+    kernel, measured = binding.kernel, binding.verified.measured
     key = (operands[0].device.index, index)
-    launcher = launchers.get(key)
-    if launcher is None or not (MEASURED or key in trials):
+    launcher = kernel.launchers.get(key)
+    if launcher is None or not (measured or key in kernel.trials):
         if gpu.capturing():
             return "capture"
-        launcher = launcher_of(*key)
-        if not MEASURED and not isinstance(launcher, str):
-            trials[key] = _trial(binding.original, module, args, kwargs, index, operands)
+        launcher = launcher_of(kernel, *key)
+        if not measured and not isinstance(launcher, str):
+            kernel.trials[key] = _trial(binding, module, args, kwargs, index, operands)
     if isinstance(launcher, str):
         return launcher
-    return None if MEASURED or trials[key] else "slower"
+    return None if measured or kernel.trials[key] else "slower"
 
 
 def _trial(
-    original: Callable[..., Any],
+    binding: Binding,
     module: torch.nn.Module,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -169,28 +185,29 @@ def _trial(
     operands: list[torch.Tensor],
 ) -> bool:
     """Check the kernel against the original and time both; says what came of it, once."""
-    _said.add("slower")
-    expected = _unpacked(original(module, *args, **kwargs))
-    outputs = launched(operands, index)
+    kernel, original, name = binding.kernel, binding.original, binding.verified.name
+    case = binding.verified.cases[index]
+    kernel.said.add("slower")
+    expected = _unpacked(case, original(module, *args, **kwargs))
+    outputs = launched(kernel, operands, index)
     if outputs is None:
         return False
-    exact = _in_double(original, module, args, kwargs) or expected
-    for name, got, eager, reference in zip(
-        CASES[index].outputs, outputs, expected, exact, strict=True
-    ):
-        error, allowed = _error(got, reference), max(2 * _error(eager, reference), TOLERANCE[name])
+    exact = _in_double(binding, case, module, args, kwargs) or expected
+    for output, got, eager, reference in zip(case.outputs, outputs, expected, exact, strict=True):
+        error = _error(got, reference)
+        allowed = max(2 * _error(eager, reference), case.tolerance[output])
         if not error <= allowed:
             warnings.warn(
-                f"{CLASS} keeps its original forward: the kernel's {name} has an error of "
+                f"{name} keeps its original forward: the kernel's {output} has an error of "
                 f"{error:.1e} on this GPU, more than {allowed:.1e}.",
                 stacklevel=6,
             )
             return False
-    kernel_time = gpu.seconds(lambda: launched(operands, index))
+    kernel_time = gpu.seconds(lambda: launched(kernel, operands, index))
     original_time = gpu.seconds(lambda: original(module, *args, **kwargs))
     faster = kernel_time < original_time
     warnings.warn(
-        f"{CLASS}'s kernel was tried for the first time on a GPU: {kernel_time * 1e3:.3f} ms, the "
+        f"{name}'s kernel was tried for the first time on a GPU: {kernel_time * 1e3:.3f} ms, the "
         f"original forward {original_time * 1e3:.3f} ms. The {'kernel' if faster else 'original'} "
         "is kept.",
         stacklevel=6,
@@ -199,7 +216,8 @@ def _trial(
 
 
 def _in_double(
-    original: Callable[..., Any],
+    binding: Binding,
+    case: Case,
     module: torch.nn.Module,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
@@ -213,7 +231,7 @@ def _in_double(
     try:
         wide = copy.deepcopy(module).double()
         moved = tree_map(double, (args, kwargs))
-        return _unpacked(original(wide, *moved[0], **moved[1]))
+        return _unpacked(case, binding.original(wide, *moved[0], **moved[1]))
     except (RuntimeError, TypeError, NotImplementedError):  # an operator without it, or memory
         return None
 
@@ -224,66 +242,102 @@ def _error(got: torch.Tensor, reference: torch.Tensor) -> float:
     return float((got.double() - reference).norm() / reference.norm().clamp_min(1e-300))
 
 
-def _packed(outputs: list[torch.Tensor], index: int) -> Any:
+# --- what forward returns -------------------------------------------------------------
+
+
+def _packed(binding: Binding, outputs: list[torch.Tensor], index: int) -> Any:
     """The outputs as forward returns them."""
-    if OUTPUT_KIND == "tensor":
+    case = binding.verified.cases[index]
+    if isinstance(case.result, str):
         return outputs[0]
-    if OUTPUT_KIND == "dict":
-        return {
-            name.removeprefix("out."): tensor
-            for name, tensor in zip(CASES[index].outputs, outputs, strict=True)
-        }
-    return tuple(outputs) if OUTPUT_KIND == "tuple" else list(outputs)
+    named = dict(zip(case.outputs, outputs, strict=True))
+    return _built(case.result, named, binding.owner.__module__)
 
 
-def _unpacked(result: Any) -> list[torch.Tensor]:
-    if OUTPUT_KIND == "tensor":
-        return [result]
-    return list(result.values() if OUTPUT_KIND == "dict" else result)
+def _built(part: Any, named: dict[str, torch.Tensor], home: str) -> Any:
+    if isinstance(part, str):
+        return named[part]
+    if isinstance(part, Constant):
+        return part.value
+    items = [_built(item, named, home) for item in part.items]
+    if part.kind == "tuple":
+        return tuple(items)
+    if part.kind == "list":
+        return items
+    pairs = dict(zip(part.keys, items, strict=False))
+    if part.kind == "dict":
+        return pairs
+    kind = class_of(part.module or home, part.qualname)
+    if part.kind == "items":
+        return kind(*items)
+    if part.kind == "fields":
+        return kind(**pairs)
+    return kind(pairs if part.kind == "mapping" else items)
 
 
-def _define_operator() -> Any:
-    """The launches as one opaque operator; defined once, also when this file is reloaded.
+def _unpacked(case: Case, result: Any) -> list[torch.Tensor]:
+    """The tensors of what forward returned, in the case's order."""
+    named: dict[str, torch.Tensor] = {}
+    _take_apart(case.result, result, named)
+    return [named[name] for name in case.outputs]
+
+
+def _take_apart(part: Any, value: Any, named: dict[str, torch.Tensor]) -> None:
+    if isinstance(part, str):
+        named[part] = value
+    elif isinstance(part, Container):
+        if part.kind == "fields":
+            items = [getattr(value, key) for key in part.keys]
+        else:
+            items = list(value.values() if part.kind in ("dict", "mapping") else value)
+        for inner, item in zip(part.items, items, strict=True):
+            _take_apart(inner, item, named)
+
+
+# --- torch.compile --------------------------------------------------------------------
+
+
+def _define_operator(namespace: str) -> Any:
+    """The launches as one opaque operator; defined once, also when a file is reloaded.
 
     By hand: what torch.library.custom_op puts around a function costs 10 to 20 µs a call.
     """
-    namespace = getattr(torch.ops, NAMESPACE)
-    if hasattr(namespace, "forward"):
-        return namespace.forward.default
-    library = torch.library.Library(NAMESPACE, "FRAGMENT")
+    defined = getattr(torch.ops, namespace)
+    if hasattr(defined, "forward"):
+        return defined.forward.default
+    library = torch.library.Library(namespace, "FRAGMENT")
     library.define(
         "forward(Tensor[] operands, int index) -> Tensor[]",
         tags=[torch.Tag.needs_fixed_stride_order],
     )
 
     def run(operands, index):  # type: ignore[no-untyped-def]
-        case = CASES[index]
+        kernel = kernels[namespace]
+        case = kernel.verified.cases[index]
         wanted = (*case.inputs.values(), *case.weights.values())
         laid_out = [
             tensor if same_strides(tensor, stride) else _with_strides(tensor, stride)
             for tensor, (_, _, stride) in zip(operands, wanted, strict=True)
         ]
-        reason = usable(laid_out[0].device.index, index)
-        outputs = None if reason is not None else launched(laid_out, index)
+        reason = usable(namespace, laid_out[0].device.index, index)
+        outputs = None if reason is not None else launched(kernel, laid_out, index)
         if outputs is None:
-            raise RuntimeError(f"{CLASS}: {REASONS[reason or 'cuda']}.")
+            file = kernel.file(index).name
+            raise RuntimeError(f"The kernel {file} cannot run here ({reason or 'cuda'}).")
         return outputs
 
     def fake(operands, index):  # type: ignore[no-untyped-def]
         return [
             torch.empty_strided(shape, stride, dtype=dtype, device=operands[0].device)
-            for dtype, shape, stride in CASES[index].outputs.values()
+            for dtype, shape, stride in kernels[namespace].verified.cases[index].outputs.values()
         ]
 
     library.impl("forward", run, "CompositeExplicitAutograd")
-    torch.library.register_fake(f"{NAMESPACE}::forward", fake, lib=library)
+    torch.library.register_fake(f"{namespace}::forward", fake, lib=library)
     run.library = library  # type: ignore[attr-defined]  # torch keeps run; without it the op goes
-    return namespace.forward.default
+    return defined.forward.default
 
 
 def _with_strides(tensor: torch.Tensor, stride: tuple[int, ...]) -> torch.Tensor:
     copy = torch.empty_strided(tensor.shape, stride, dtype=tensor.dtype, device=tensor.device)
     return copy.copy_(tensor)
-
-
-_operator = _define_operator()

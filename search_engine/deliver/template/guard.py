@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
+import inspect
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 
 from search_engine.deliver.reached import is_user_class, reachable_fingerprint, type_name
-from search_engine.deliver.template.launch import gpu
-from search_engine.deliver.template.verified import (
-    ABSENT,
-    ARGUMENTS,
-    ATTRIBUTES,
-    CASES,
-    FUNCTIONS,
-    MODE,
-    MODULES,
-    SOURCE_HASH,
-)
+from search_engine.deliver.template.launch import Kernel, gpu, kernels
+from search_engine.deliver.template.verified import Container, Verified
 
 _PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
 
 
+class Parameters(NamedTuple):
+    """What the forward as written takes, without self."""
+
+    positional: tuple[str, ...]  # those that may be given by position
+    keywords: tuple[str, ...]  # the keyword-only ones
+    rest: str | None  # the name behind *
+    others: bool  # whether there is a **
+    defaults: dict[str, Any]
+
+
+class Tables(NamedTuple):
+    """What the guard looks at, taken apart once."""
+
+    tree: tuple[tuple[str, str, str, int], ...]  # path, parent's path, name, number of children
+    children: int  # of the root
+    attributes: tuple[tuple[str, str, str, Any], ...]  # name, module's path, attribute, value
+    functions: tuple[tuple[str, str, str], ...]
+    absent: tuple[tuple[str, str, str], ...]
+    weights: tuple[tuple[tuple[str, str, str], ...], ...]  # by case
+
+
 class Binding(NamedTuple):
-    """The decorated class, the forward as written, and its parameters."""
+    """The decorated class, its forward as written, and what was verified of it."""
 
     owner: type
     original: Callable[..., Any]
-    parameters: tuple[str, ...]  # those that may be given by position, without self
-    keywords: tuple[str, ...]  # the keyword-only ones
-    defaults: dict[str, Any]
+    parameters: Parameters
+    verified: Verified
+    tables: Tables
+    kernel: Kernel
+    operator: Any  # the launches as torch.compile sees them
 
 
 def accept(
@@ -40,45 +56,84 @@ def accept(
 
     Plain Python over shapes, types and attributes: Dynamo traces through it.
     """
-    inputs = _bound(binding, args, kwargs)
-    if inputs is None:
+    inputs: dict[str, torch.Tensor] = {}
+    others: dict[str, Any] = {}
+    if not _bound(binding.parameters, args, kwargs, inputs, others):
         return "arguments"
     reason = _tensor_kinds(inputs)
     if reason is not None:
         return reason
-    modules = _modules(module)
+    tables = binding.tables
+    modules = _modules(module, tables)
     if modules is None:
         return "modules"
     kinds = tuple([type(item) for item in modules.values()])
-    functions = tuple([getattr(modules[path], name, None) for _, path, name in _FUNCTIONS])
-    reason = _recognised(binding.owner, kinds, functions)
+    functions = tuple([getattr(modules[path], name, None) for _, path, name in tables.functions])
+    reason = _recognised(binding.verified.namespace, binding.owner, kinds, functions)
     if reason is None:
-        reason = _module_state(module, modules)
+        reason = _module_state(binding, module, modules)
     if reason is not None:
         return reason
-    for index, case in enumerate(CASES):
-        reason = _fits(inputs, case.inputs)
+    reasons = []
+    for index, case in enumerate(binding.verified.cases):
+        if _same_values(binding.parameters.defaults, others, case.arguments):
+            reason = _fits(inputs, case.inputs)
+        else:
+            reason = "arguments"
         if reason is None:
-            return _operands(index, inputs, modules)
-    return reason or "arguments"
+            return _operands(binding, index, inputs, modules)
+        reasons.append(reason)
+    return "smaller batch" if "smaller batch" in reasons else reasons[0]
+
+
+def parameters_of(forward: Callable[..., Any]) -> Parameters:
+    """The parameters of a forward as written."""
+    named = list(inspect.signature(forward).parameters.values())[1:]
+    return Parameters(
+        tuple(p.name for p in named if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)),
+        tuple(p.name for p in named if p.kind is p.KEYWORD_ONLY),
+        next((p.name for p in named if p.kind is p.VAR_POSITIONAL), None),
+        any(p.kind is p.VAR_KEYWORD for p in named),
+        {p.name: p.default for p in named if p.default is not p.empty},
+    )
+
+
+def tables_of(verified: Verified) -> Tables:
+    """The guard's tables."""
+    return Tables(
+        tuple(_parts(verified.modules)),
+        _children(verified.modules, ""),
+        tuple(
+            (*where, verified.attributes[where[0]]) for where in _split(tuple(verified.attributes))
+        ),
+        _split(verified.functions),
+        _split(verified.absent),
+        tuple(_split(tuple(case.weights)) for case in verified.cases),
+    )
 
 
 def _bound(
-    binding: Binding, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, torch.Tensor] | None:
-    """Tensor arguments by name (``x``, ``xs.0``); None where anything else differs."""
-    if len(args) > len(binding.parameters):
-        return None
-    values = dict(zip(binding.parameters, args, strict=False))
+    parameters: Parameters,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    tensors: dict[str, torch.Tensor],
+    others: dict[str, Any],
+) -> bool:
+    """Sort arguments by name (``x``, ``xs.0``); False where the signature does not take them."""
+    positional = parameters.positional
+    values = dict(zip(positional, args, strict=False))
+    if len(args) > len(positional):
+        if parameters.rest is None:
+            return False
+        values[parameters.rest] = args[len(positional) :]
     for name, value in kwargs.items():
-        if name in values or not (name in binding.parameters or name in binding.keywords):
-            return None
+        known = name in positional or name in parameters.keywords or parameters.others
+        if name in values or not known:
+            return False
         values[name] = value
-    for name, value in binding.defaults.items():
+    for name, value in parameters.defaults.items():
         if name not in values:
             values[name] = value
-    tensors = {}
-    others: dict[str, Any] = {}
     for name, value in values.items():
         if isinstance(value, torch.Tensor):
             tensors[name] = value
@@ -86,19 +141,18 @@ def _bound(
             _flatten(name, value, tensors, others)
         else:
             others[name] = value
-    return tensors if _same_values(binding, others) else None
+    return True
 
 
-def _same_values(binding: Binding, others: dict[str, Any]) -> bool:
+def _same_values(defaults: dict[str, Any], others: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether arguments that are no tensors have the values that were verified."""
     for name, value in others.items():
-        if name in ARGUMENTS:
-            wanted = ARGUMENTS[name]
-            if type(value) is not type(wanted) or value != wanted:
+        if name in wanted:
+            if type(value) is not type(wanted[name]) or value != wanted[name]:
                 return False
-        elif name not in binding.defaults or value is not binding.defaults[name]:
+        elif name not in defaults or value is not defaults[name]:
             return False
-    return True
+    return all(name in others for name in wanted)
 
 
 def _flatten(
@@ -164,18 +218,18 @@ def same_strides(tensor: torch.Tensor, wanted: tuple[int, ...]) -> bool:
     return True
 
 
-def _parts() -> Iterator[tuple[str, str, str, int]]:
+def _parts(modules: Mapping[str, str]) -> Iterator[tuple[str, str, str, int]]:
     """(path, parent's path, name, number of children) of every module but the root."""
-    for path in MODULES:
+    for path in modules:
         parent, _, name = path.rpartition(".")
         if path:
-            yield path, parent, name, _children(path)
+            yield path, parent, name, _children(modules, path)
 
 
-def _children(path: str) -> int:
+def _children(modules: Mapping[str, str], path: str) -> int:
     depth = path.count(".") + 2 if path else 1
     prefix = f"{path}." if path else ""
-    return sum(1 for p in MODULES if p and p.startswith(prefix) and len(p.split(".")) == depth)
+    return sum(1 for p in modules if p and p.startswith(prefix) and len(p.split(".")) == depth)
 
 
 def _split(names: Sequence[str]) -> tuple[tuple[str, str, str], ...]:
@@ -183,20 +237,12 @@ def _split(names: Sequence[str]) -> tuple[tuple[str, str, str], ...]:
     return tuple((name, name.rpartition(".")[0], name.rpartition(".")[2]) for name in names)
 
 
-_TREE = tuple(_parts())
-_ROOT_CHILDREN = _children("")
-_ATTRIBUTES = tuple((*where, ATTRIBUTES[where[0]]) for where in _split(tuple(ATTRIBUTES)))
-_FUNCTIONS = _split(FUNCTIONS)
-_ABSENT = _split(ABSENT)
-_WEIGHTS = tuple(_split(tuple(case.weights)) for case in CASES)
-
-
-def _modules(root: torch.nn.Module) -> dict[str, torch.nn.Module] | None:
+def _modules(root: torch.nn.Module, tables: Tables) -> dict[str, torch.nn.Module] | None:
     """The module and its submodules by path; None where one is missing or added."""
-    if len(root._modules) != _ROOT_CHILDREN:
+    if len(root._modules) != tables.children:
         return None
     modules = {"": root}
-    for path, parent, name, children in _TREE:
+    for path, parent, name, children in tables.tree:
         module = modules[parent]._modules.get(name)
         if module is None or len(module._modules) != children:
             return None
@@ -204,11 +250,14 @@ def _modules(root: torch.nn.Module) -> dict[str, torch.nn.Module] | None:
     return modules
 
 
-def _module_state(root: torch.nn.Module, modules: dict[str, torch.nn.Module]) -> str | None:
+def _module_state(
+    binding: Binding, root: torch.nn.Module, modules: dict[str, torch.nn.Module]
+) -> str | None:
     """Hooks, training flags and attributes that the kernel was made for."""
-    if MODE is not None:
+    mode = binding.verified.mode
+    if mode is not None:
         for module in modules.values():
-            if module.training != (MODE == "train"):
+            if module.training != (mode == "train"):
                 return "mode"
     if len(modules) > 1:
         if _hooks_everywhere():
@@ -218,11 +267,11 @@ def _module_state(root: torch.nn.Module, modules: dict[str, torch.nn.Module]) ->
                 module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__
             ):
                 return "hooks"
-    for _, path, attribute, wanted in _ATTRIBUTES:
+    for _, path, attribute, wanted in binding.tables.attributes:
         value = getattr(modules[path], attribute, None)
         if type(value) is not type(wanted) or value != wanted:
             return "attributes"
-    for _, path, attribute in _ABSENT:
+    for _, path, attribute in binding.tables.absent:
         if getattr(modules[path], attribute, None) is not None:
             return "weights"
     return None
@@ -235,13 +284,16 @@ def _hooks_everywhere() -> bool:
 
 
 def _operands(
-    index: int, inputs: dict[str, torch.Tensor], modules: dict[str, torch.nn.Module]
+    binding: Binding,
+    index: int,
+    inputs: dict[str, torch.Tensor],
+    modules: dict[str, torch.nn.Module],
 ) -> tuple[int, list[torch.Tensor]] | str:
     """Inputs and weights in the case's order, all on one device and none needing a gradient."""
-    case = CASES[index]
+    case = binding.verified.cases[index]
     operands = [inputs[name] for name in case.inputs]
     device = operands[0].device
-    for name, path, attribute in _WEIGHTS[index]:
+    for name, path, attribute in binding.tables.weights[index]:
         module = modules.get(path)
         if module is None:
             return "weights"
@@ -269,26 +321,54 @@ _known: dict[Any, str | None] = {}
 
 
 @torch.compiler.assume_constant_result
-def _recognised(owner: type, kinds: tuple[type, ...], functions: tuple[Any, ...]) -> str | None:
+def _recognised(
+    namespace: str, owner: type, kinds: tuple[type, ...], functions: tuple[Any, ...]
+) -> str | None:
     """Whether these are the classes and functions, and this the source, that were verified."""
-    key = (owner, kinds, functions)
+    key = (namespace, owner, kinds, functions)
     try:
         return _known[key]
     except TypeError:  # something in place of a function that cannot be hashed
         return "attributes"
     except KeyError:
-        return _known.setdefault(key, _recognise(owner, kinds, functions))
+        verified = kernels[namespace].verified
+        return _known.setdefault(key, _recognise(verified, owner, kinds, functions))
 
 
-def _recognise(owner: type, kinds: tuple[type, ...], functions: tuple[Any, ...]) -> str | None:
+def _recognise(
+    verified: Verified, owner: type, kinds: tuple[type, ...], functions: tuple[Any, ...]
+) -> str | None:
     if not _same_methods(owner, kinds[0]):
         return "modules"
     home = frozenset({owner.__module__.partition(".")[0]})
-    for kind, wanted in zip(kinds[1:], list(MODULES.values())[1:], strict=True):
+    for kind, wanted in zip(kinds[1:], list(verified.modules.values())[1:], strict=True):
         if type_name(kind, home) != wanted:
             return "modules"
+    try:
+        for case in verified.cases:
+            _find_classes(case.result, owner.__module__)
+    except (KeyError, AttributeError):
+        return "source"
     roots = [owner, *(kind for kind in kinds[1:] if is_user_class(kind, home))]
-    return None if reachable_fingerprint(roots, functions) == SOURCE_HASH else "source"
+    return None if reachable_fingerprint(roots, functions) == verified.source else "source"
+
+
+def _find_classes(result: Any, home: str) -> None:
+    """Raises KeyError or AttributeError where a class that forward returns is not there."""
+    if isinstance(result, Container):
+        if result.qualname:
+            class_of(result.module or home, result.qualname)
+        for item in result.items:
+            _find_classes(item, home)
+
+
+@torch.compiler.assume_constant_result
+def class_of(module: str, qualname: str) -> Any:
+    """A class of an imported module."""
+    found: Any = sys.modules[module]
+    for name in qualname.split("."):
+        found = getattr(found, name)
+    return found
 
 
 def _same_methods(owner: type, kind: type) -> bool:

@@ -13,19 +13,8 @@ from typing import Any
 
 import torch
 
-from search_engine.deliver.template.launcher import POOLS, OfThread
-from search_engine.deliver.template.verified import (
-    CASES,
-    CUBIN_ARCH,
-    CUBIN_FILE,
-    CUBIN_HASH,
-    GPU,
-    KERNEL_FILE,
-    KERNEL_HASH,
-    MEASURED,
-    Case,
-    Launch,
-)
+from search_engine.deliver.template.launcher import OfThread, pool_of
+from search_engine.deliver.template.verified import Case, KernelFile, Launch, Verified
 from search_engine.source import digest
 
 _log = logging.getLogger(__name__)
@@ -56,8 +45,10 @@ class Gpu:
             times.append(start.elapsed_time(end) * 1e-3)
         return sorted(times)[len(times) // 2]
 
-    def load(self, index: int, case: Case) -> Callable[[list[torch.Tensor]], None]:
-        """Compile the kernel file for a GPU; what comes back enqueues a case's launches there.
+    def load(
+        self, index: int, folder: Path, file: KernelFile, case: Case
+    ) -> Callable[[list[torch.Tensor]], None]:
+        """Compile a kernel file for a GPU; what comes back enqueues a case's launches there.
 
         It takes inputs, weights and outputs in the case's order, then the scratch memory.
         """
@@ -66,7 +57,7 @@ class Gpu:
         device = core.Device(index)
         with torch.cuda.device(index):
             device.set_current()
-            code = _object_code(device.arch)
+            code = _object_code(device.arch, folder, file)
             bound = []
             for launch in case.launches:
                 kernel = code.get_kernel(launch.function)
@@ -79,16 +70,15 @@ class Gpu:
 gpu = Gpu()
 
 
-def _object_code(arch: str) -> Any:
+def _object_code(arch: str, folder: Path, file: KernelFile) -> Any:
     from cuda.core import ObjectCode, Program, ProgramOptions
 
     arch = f"sm_{arch}" + ("a" if int(arch) >= 90 else "")
-    folder = Path(__file__).parent
-    if CUBIN_FILE and arch == CUBIN_ARCH:
-        text = "".join((folder / CUBIN_FILE).read_text("ascii").split("\n", 1)[-1].split())
-        if digest(text) == CUBIN_HASH:
+    if file.cubin and arch == file.arch:
+        text = "".join((folder / file.cubin).read_text("ascii").split("\n", 1)[-1].split())
+        if digest(text) == file.cubin_digest:
             return ObjectCode.from_cubin(base64.b64decode(text))
-    source = (folder / KERNEL_FILE).read_text("utf-8")
+    source = (folder / file.name).read_text("utf-8")
     options = ProgramOptions(arch=arch, std="c++17", include_path=_include_folders())
     return Program(source, "c++", options).compile("cubin")
 
@@ -168,62 +158,82 @@ def _arguments(kernel: Any, arguments: tuple[Any, ...]) -> list[Any]:
     return values
 
 
-launchers: dict[tuple[int | None, int], Callable[[list[torch.Tensor]], None] | str] = {}
-trials: dict[tuple[int | None, int], bool] = {}
+class Kernel:
+    """A delivered kernel in this process: what was verified, what is compiled and was tried."""
+
+    def __init__(self, verified: Verified, folder: Path) -> None:
+        self.verified = verified
+        self.folder = folder
+        self.pools = tuple(pool_of(case) for case in verified.cases)
+        # By GPU and case: the compiled launches, or the reason why there are none.
+        self.launchers: dict[tuple[int | None, int], Callable[[list[torch.Tensor]], None] | str]
+        self.launchers = {}
+        self.trials: dict[tuple[int | None, int], bool] = {}
+        self.said: set[str] = set()  # reasons that the user was told
+
+    def file(self, index: int) -> KernelFile:
+        """The kernel file of a case."""
+        return self.verified.kernels[self.verified.cases[index].kernel]
 
 
-def launcher_of(device: int | None, index: int) -> Any:
+kernels: dict[str, Kernel] = {}  # by namespace
+
+
+def launcher_of(kernel: Kernel, device: int | None, index: int) -> Any:
     """The compiled launches of a case on a device, or the reason why there are none."""
     key = (device, index)
-    if key not in launchers:
-        launchers[key] = _load(device or 0, index)
-    return launchers[key]
+    if key not in kernel.launchers:
+        kernel.launchers[key] = _load(kernel, device or 0, index)
+    return kernel.launchers[key]
 
 
-def _load(device: int, index: int) -> Any:
+def _load(kernel: Kernel, device: int, index: int) -> Any:
+    file = kernel.file(index)
     try:
-        text = (Path(__file__).parent / KERNEL_FILE).read_text("utf-8")
+        text = (kernel.folder / file.name).read_text("utf-8")
     except OSError:
         return "kernel file"
-    if digest("".join(text.split())) != KERNEL_HASH:
+    if digest("".join(text.split())) != file.digest:
         return "kernel file"
-    if MEASURED and gpu.name(device) != GPU:
+    if kernel.verified.measured and gpu.name(device) != kernel.verified.gpu:
         return "gpu"
     try:
-        return gpu.load(device, CASES[index])
+        return gpu.load(device, kernel.folder, file, kernel.verified.cases[index])
     except Exception as error:  # noqa: BLE001  # whatever it is, the original still runs
-        _log.warning("%s: %s", KERNEL_FILE, error)
+        _log.warning("%s: %s", file.name, error)
         return "cuda"
 
 
 @torch.compiler.assume_constant_result
-def usable(device: int | None, index: int) -> str | None:
+def usable(namespace: str, device: int | None, index: int) -> str | None:
     """Whether a case can run on a device without a first trial; compiles it."""
-    launcher = launcher_of(device, index)
+    kernel = kernels[namespace]
+    launcher = launcher_of(kernel, device, index)
     if isinstance(launcher, str):
         return launcher
-    return None if MEASURED or trials.get((device, index)) else "slower"
+    tried = kernel.verified.measured or kernel.trials.get((device, index))
+    return None if tried else "slower"
 
 
-def launched(operands: list[torch.Tensor], index: int) -> list[torch.Tensor] | None:
+def launched(kernel: Kernel, operands: list[torch.Tensor], index: int) -> list[torch.Tensor] | None:
     """Run a case's launches; None where the GPU refused them (then it is not asked again)."""
     device = operands[0].device
     tensors = [_based(tensor) for tensor in operands]
     outputs = [
         torch.empty_strided(shape, stride, dtype=dtype, device=device)
-        for dtype, shape, stride in CASES[index].outputs.values()
+        for dtype, shape, stride in kernel.verified.cases[index].outputs.values()
     ]
     tensors += outputs
-    if POOLS[index].offsets:
+    pool = kernel.pools[index]
+    if pool.offsets:
         # Not torch.empty, which takes 1 µs more to understand its arguments.
-        size = (POOLS[index].nbytes,)
-        tensors.append(torch.empty_strided(size, (1,), dtype=torch.uint8, device=device))
+        tensors.append(torch.empty_strided((pool.nbytes,), (1,), dtype=torch.uint8, device=device))
     key = (device.index, index)
     try:
-        launchers[key](tensors)  # type: ignore[operator]
+        kernel.launchers[key](tensors)  # type: ignore[operator]
     except Exception as error:  # noqa: BLE001
-        _log.warning("%s: %s", KERNEL_FILE, error)
-        launchers[key] = "cuda"
+        _log.warning("%s: %s", kernel.file(index).name, error)
+        kernel.launchers[key] = "cuda"
         return None
     return outputs
 

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from search_engine.deliver.template.verified import CASES, Case, Launch
+from search_engine.deliver.template.verified import Case, Launch
 
 
 class Pool(NamedTuple):
@@ -26,7 +26,8 @@ class Pool(NamedTuple):
     zeroed: int  # bytes at the start to be filled with zeros
 
 
-def _pool(case: Case) -> Pool:
+def pool_of(case: Case) -> Pool:
+    """Where a case's scratch tensors lie; those filled with zeros come first."""
     offsets: dict[str, int] = {}
     zeroed = end = 0
     for wanted in (True, False):
@@ -36,9 +37,6 @@ def _pool(case: Case) -> Pool:
                 end += -(-math.prod(shape) * dtype.itemsize // 256) * 256  # as allocations are
         zeroed = zeroed or end
     return Pool(tuple(offsets[name] for name in case.scratch), end, zeroed)
-
-
-POOLS = tuple(_pool(case) for case in CASES)
 
 
 class OfThread(threading.local):
@@ -71,7 +69,7 @@ class _Launcher:
 
         self._driver = driver
         self._index = index
-        self._pool = _pool(case)
+        self._pool = pool_of(case)
         names = (*case.inputs, *case.weights, *case.outputs, *case.scratch)
         self._addresses = (ctypes.c_uint64 * len(names))()
         start = ctypes.addressof(self._addresses)

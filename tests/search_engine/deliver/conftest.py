@@ -3,6 +3,7 @@
 import importlib
 import sys
 import uuid
+import warnings
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -12,11 +13,12 @@ import pytest
 import torch
 from attrs import define, field, frozen
 
+from search_engine.capture.structure import Slot
 from search_engine.contract.parse import parse
 from search_engine.deliver import edit, files
 from search_engine.deliver.delivery import Delivery
-from search_engine.deliver.observed import observe
-from search_engine.deliver.render import render
+from search_engine.deliver.observed import observe, observe_call
+from search_engine.deliver.render import VerifiedShape, render
 from search_engine.hardware import H200
 from search_engine.proposers._base import Idea
 from search_engine.source import fingerprint
@@ -143,7 +145,7 @@ class FakeGpu:
         function()
         return self.times.pop(0)
 
-    def load(self, index, case):
+    def load(self, index, folder, file, case):
         if self.fails == "load":
             raise RuntimeError("NVRTC: no such thing")
         self.loads += 1
@@ -170,9 +172,19 @@ class Delivered:
     delivery: Delivery
     user: ModuleType  # the user's file with the edit applied
     kernel: ModuleType  # the delivered Python file
+    runtime: ModuleType  # what it imports
     gpu: FakeGpu
     original: type  # the class as written
     runs: list[bool] = field(factory=list)  # what launches gave, for tests on a real GPU
+
+    @property
+    def verified(self):
+        return self.kernel.VERIFIED
+
+    @property
+    def state(self):
+        """What this process has compiled and tried of the kernel."""
+        return self.runtime.kernels[self.verified.namespace]
 
 
 @pytest.fixture
@@ -204,17 +216,17 @@ def deliver(tmp_path, monkeypatch):
         module = build(original).train(mode == "train")
         call = call or Call((torch.randn(4, 8),))
         task = make_task(path, module, call, mode=mode)
-        delivery = render(
+        shape = VerifiedShape(
             task,
             parse(kernel),
-            observed=observe(module, call),
-            idea=IDEA,
-            verdict=verdict,
-            measurement=attrs.evolve(MEASUREMENT, device=device) if measured else None,
-            estimate=None if measured else ESTIMATE,
-            facts=H200,
-            mode_matters=mode_matters,
-            cubin=cubin,
+            observe_call(module, call, Slot("out")),
+            verdict,
+            attrs.evolve(MEASUREMENT, device=device) if measured else None,
+            None if measured else ESTIMATE,
+            cubin,
+        )
+        delivery = render(
+            [shape], observed=observe(module), idea=IDEA, facts=H200, mode_matters=mode_matters
         )
         files.write(tmp_path, delivery)
         path.write_text(change(edit.apply(text, edit.insert(text, delivery))), "utf-8")
@@ -225,15 +237,54 @@ def deliver(tmp_path, monkeypatch):
         linecache.clearcache()
         user = importlib.import_module(stem)
         delivered = sys.modules[f"{stem}_cuda.Net"]
+        runtime = sys.modules[delivered.decorate.__module__]
         gpu = FakeGpu(delivered)
-        delivered.gpu = gpu
-        return Delivered(tmp_path, delivery, user, delivered, gpu, original)
+        runtime.gpu = gpu
+        return Delivered(tmp_path, delivery, user, delivered, runtime, gpu, original)
 
     yield make
     for stem in made:
         for name in [name for name in sys.modules if name.split(".")[0] in (stem, f"{stem}_cuda")]:
             del sys.modules[name]
     torch._dynamo.reset()
+
+
+@pytest.fixture
+def strict():
+    """No gradients, and no warning that a test does not expect."""
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("error")
+        yield
+
+
+@pytest.fixture
+def expected():
+    """What the forward as written gives."""
+
+    def run(found, x, **kwargs):
+        return found.user.Net.forward.__wrapped__(found.user.Net().eval(), x, **kwargs)
+
+    return run
+
+
+@pytest.fixture
+def falls_back():
+    """Checks that a call runs the original, without a launch; it warns once, or never."""
+
+    def check(found, net, *args, match=None, reason=None, **kwargs):
+        runs = found.gpu.runs
+        wanted = net.forward.__wrapped__(net, *args, **kwargs)
+        assert (reason or match) in found.kernel.explain(net, *args, **kwargs)
+        if match is None:
+            got = net(*args, **kwargs)
+        else:
+            with pytest.warns(UserWarning, match=match):
+                got = net(*args, **kwargs)
+        torch.testing.assert_close(got, wanted)
+        torch.testing.assert_close(net(*args, **kwargs), wanted)  # now without a warning
+        assert found.gpu.runs == runs
+
+    return check
 
 
 @pytest.fixture(scope="session")

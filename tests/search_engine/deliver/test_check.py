@@ -9,7 +9,8 @@ import torch
 from search_engine.capture.capture import capture
 from search_engine.contract.parse import parse
 from search_engine.deliver import check
-from search_engine.deliver.render import render
+from search_engine.deliver.observed import observe, observe_call
+from search_engine.deliver.render import VerifiedShape, render
 from search_engine.devices._base import Device, Execution, Program
 from search_engine.errors import DeliveryError
 from search_engine.hardware import H200
@@ -81,16 +82,15 @@ def captured(tmp_path, monkeypatch, request):
 
 
 def delivery(captured, *, measured=False):
-    return render(
+    shape = VerifiedShape(
         captured.task,
         parse(KERNEL),
-        observed=check.observe_captured(captured),
-        idea=Idea("t", "r", "memory access", None),
-        verdict=Verdict(True, "fake"),
-        measurement=Measurement("NVIDIA H200", SAMPLE, SAMPLE, {}) if measured else None,
-        estimate=None,
-        facts=H200,
+        observe_call(captured.module, captured.draw(0), captured.result),
+        Verdict(True, "fake"),
+        Measurement("NVIDIA H200", SAMPLE, SAMPLE, {}) if measured else None,
     )
+    idea = Idea("t", "r", "memory access", None)
+    return render([shape], observed=observe(captured.module), idea=idea, facts=H200)
 
 
 def test_without_a_gpu(captured):
@@ -129,7 +129,7 @@ class Gpu:
     def capturing(self):
         return False
 
-    def load(self, index, case):
+    def load(self, index, folder, file, case):
         names = (*case.inputs, *case.weights, *case.outputs)
 
         def run(tensors):
@@ -145,7 +145,7 @@ class Gpu:
 @pytest.mark.parametrize(("bias", "accepted"), [(1.0, True), (1.001, False)])
 def test_the_delivered_module_is_verified_like_a_kernel(captured, bias, accepted):
     with check.delivered_module(captured, delivery(captured, measured=True)) as (module, found):
-        found.gpu = Gpu(bias)
+        sys.modules[found.decorate.__module__].gpu = Gpu(bias)
         assert type(module) is not type(captured.module)
         assert type(module).forward.__kernel_lsp__.owner is type(module)
         device = check.AsDelivered(EagerDevice(measures=True), captured, module, found)

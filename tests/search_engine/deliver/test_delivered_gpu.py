@@ -81,15 +81,15 @@ def real(deliver, kit):
             build=lambda net: net(WIDTH),
             **{"device": torch.cuda.get_device_name()} | changes,
         )
-        found.kernel.gpu = found.kernel.Gpu()
-        launched = found.kernel.launched
+        found.runtime.gpu = found.runtime.Gpu()
+        launched = found.runtime.launched
 
-        def counted(operands, index):
-            outputs = launched(operands, index)
+        def counted(kernel, operands, index):
+            outputs = launched(kernel, operands, index)
             found.runs.append(outputs is not None)
             return outputs
 
-        found.kernel.launched = counted
+        found.runtime.launched = counted
         module = found.user.Net().eval().cuda()
         nn.init.normal_(module.norm.weight)
         nn.init.normal_(module.norm.bias)
@@ -279,7 +279,7 @@ def test_a_carried_cubin_needs_no_compiler(real, monkeypatch):
         pytest.skip("rendered for sm_90a")
     probe, _ = real(COOPERATIVE)
     options = core.ProgramOptions(
-        arch=arch, std="c++17", include_path=probe.kernel._include_folders()
+        arch=arch, std="c++17", include_path=probe.runtime._include_folders()
     )
     cubin = core.Program(COOPERATIVE, "c++", options).compile("cubin").code
     found, module = real(COOPERATIVE, cubin=bytes(cubin))
@@ -337,8 +337,8 @@ def test_a_launch_that_the_driver_refuses(real):
     found, module = real(KERNEL.replace("256, 1024>>>", "256, 231424>>>"))
     x = torch.randn(ROWS, WIDTH, device="cuda")
     if torch.cuda.get_device_properties(0).shared_memory_per_block_optin >= 231424:
-        found.kernel._raise_limits = lambda *_: None  # so that the driver refuses
-        found.kernel.launchers.clear()
+        found.runtime._raise_limits = lambda *_: None  # so that the driver refuses
+        found.state.launchers.clear()
     with pytest.warns(UserWarning, match="could not be compiled or launched"):
         close(module(x), original(module, x))
     close(module(x), original(module, x))
@@ -381,7 +381,7 @@ def test_first_use_of_what_was_never_measured(real):
     with pytest.warns(UserWarning, match=r"first time on a GPU: .* is kept"):
         close(module(x), original(module, x))
     close(module(x), original(module, x))
-    assert list(found.kernel.trials) == [(0, 0)]
+    assert list(found.state.trials) == [(0, 0)]
 
 
 def test_first_use_of_a_wrong_kernel(real):
@@ -389,7 +389,7 @@ def test_first_use_of_a_wrong_kernel(real):
     x = torch.randn(ROWS, WIDTH, device="cuda")
     with pytest.warns(UserWarning, match="has an error of"):
         close(module(x), original(module, x))
-    assert found.kernel.trials == {(0, 0): False}
+    assert found.state.trials == {(0, 0): False}
 
 
 @pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")

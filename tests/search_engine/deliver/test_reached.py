@@ -5,7 +5,8 @@ import uuid
 import pytest
 import torch
 
-from search_engine.deliver.observed import observe
+from search_engine.capture.structure import Slot
+from search_engine.deliver.observed import observe, observe_call
 from search_engine.deliver.reached import reachable_fingerprint
 from search_engine.errors import DeliveryError
 
@@ -211,7 +212,7 @@ class Net(nn.Module):
         args = (torch.ones(4),)
         kwargs = {"mode": "slow"}  # noqa: RUF012
 
-    found = observe(module, Call(), output_kind="tuple")
+    found = observe(module)
     assert found.modules == {
         "": "~.Net",
         "parts": "torch.ModuleList",
@@ -225,11 +226,12 @@ class Net(nn.Module):
         "parts.1.out_features": 4,
     }
     assert found.absent == ("parts.1.bias",)
-    assert found.arguments == {"mask": None, "mode": "slow"}
+    called = observe_call(module, Call(), Slot("out"))
+    assert called.arguments == {"mask": None, "mode": "slow"}
     assert found.functions == ("parts.0.act",)
     Call.kwargs = {"mask": object()}
     with pytest.raises(DeliveryError, match="argument mask is a object"):
-        observe(module, Call())
+        observe_call(module, Call(), Slot("out"))
     (tmp_path / f"{name}.py").unlink()
     import linecache
 

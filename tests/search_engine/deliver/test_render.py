@@ -11,14 +11,19 @@ from search_engine.contract.parse import parse
 from search_engine.contract.resolve import resolve
 from search_engine.deliver import edit, files
 from search_engine.deliver.delivery import Delivery
+from search_engine.deliver.join import runtime
 from search_engine.deliver.names import names_of
-from search_engine.deliver.observed import Observed
-from search_engine.deliver.render import render, summary
+from search_engine.deliver.observed import Called, Observed
+from search_engine.deliver.render import VerifiedShape, render, summary
 from search_engine.errors import DeliveryError
 from search_engine.hardware import H200
 from search_engine.verdict import Estimate
 
 OBSERVED = Observed({"": "~.Net", "norm": "torch.LayerNorm"}, {"norm.eps": 1e-5}, (), (), "f" * 16)
+
+
+SHAPE = ("verdict", "measurement", "estimate", "cubin")
+RUNTIME = f"net_cuda/{runtime()[0]}.py"
 
 
 class Module(torch.nn.Module):
@@ -40,16 +45,18 @@ def task(tmp_path, kit):
 @pytest.fixture
 def rendered(kit):
     def make(task, kernel=kit.KERNEL, **changes):
-        arguments = {"observed": OBSERVED, "idea": kit.IDEA, "verdict": kit.VERDICT,
-                     "facts": H200, "measurement": kit.MEASUREMENT, "estimate": None}  # fmt: skip
-        return render(task, parse(kernel), **(arguments | changes))
+        arguments = {"observed": OBSERVED, "idea": kit.IDEA, "facts": H200}
+        known = {"verdict": kit.VERDICT, "measurement": kit.MEASUREMENT}
+        known |= {key: changes.pop(key) for key in list(changes) if key in SHAPE}
+        shape = VerifiedShape(task, parse(kernel), Called(), **known)
+        return render([shape], **(arguments | changes))
 
     return make
 
 
 def test_names_and_lines(task, rendered, kit):
     found = rendered(task)
-    assert list(found.files) == ["net_cuda/Net.cu", "net_cuda/Net.py"]
+    assert list(found.files) == ["net_cuda/Net.cu", "net_cuda/Net.py", RUNTIME]
     assert found.import_line == "from net_cuda.Net import Net_cuda"
     assert found.decorator_line == "@Net_cuda"
     assert found.fingerprint == task.fingerprint
@@ -134,14 +141,16 @@ def test_the_python_file_passes_ruff(task, tmp_path, arguments, rendered):
 
 
 def test_the_python_file_stands_on_its_own(task, tmp_path, rendered):
-    text = rendered(task).files["net_cuda/Net.py"]
-    tree = ast.parse(text, feature_version=(3, 10))
+    found = rendered(task).files
+    text = found["net_cuda/Net.py"] + found[RUNTIME]
+    trees = [ast.parse(found[n], feature_version=(3, 10)) for n in ("net_cuda/Net.py", RUNTIME)]
     imported = {
         name.partition(".")[0]
+        for tree in trees
         for node in ast.walk(tree)
         for name in (
             [alias.name for alias in node.names] if isinstance(node, ast.Import)
-            else [node.module] if isinstance(node, ast.ImportFrom) else []
+            else [node.module] if isinstance(node, ast.ImportFrom) and not node.level else []
         )
     }  # fmt: skip
     assert imported - set(sys.stdlib_module_names) == {"torch", "cuda"}
@@ -158,7 +167,7 @@ def test_a_cubin_only_where_headers_are_included(task, rendered, kit):
     kernel = kit.KERNEL.replace("extern", "#include <cooperative_groups.h>\nextern", 1)
     found = rendered(task, kernel, cubin=b"abc" * 50)
     assert files.is_unchanged("Net.cubin.txt", found.files["net_cuda/Net.cubin.txt"])
-    assert 'CUBIN_ARCH = "sm_90a"' in found.files["net_cuda/Net.py"]
+    assert '"Net.cubin.txt", "sm_90a"' in found.files["net_cuda/Net.py"]
 
 
 def test_a_number_that_a_parameter_cannot_take(task, rendered, kit):
