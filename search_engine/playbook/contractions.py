@@ -83,9 +83,29 @@ def _labelled(
 _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
+def _by_diagonal(
+    node: Node, index: Index, reader: Reader, first: str, second: str
+) -> Expression | None:
+    """A product with a diagonal matrix made from a vector: rows or columns are scaled."""
+    if len(reader.shape(first)) != 2 or len(reader.shape(second)) != 2:
+        return None
+    for name, other, at in ((first, second, index[0]), (second, first, index[1])):
+        made = reader.piece.nodes.get(name)
+        if made is None or made.op not in ("aten.diag.default", "aten.diag_embed.default"):
+            continue
+        vector = _name(made.args[0], made)
+        if len(reader.shape(vector)) == 1 and len(made.args) == 1 and not made.kwargs:
+            values = (reader.value(vector, (at,)), reader.value(other, index))
+            return Apply("mul", values, node.dtype, node.name)
+    return None
+
+
 def _matmul(node: Node, index: Index, reader: Reader) -> Expression:
     """torch.matmul: vectors lose their own dimension, batch dimensions broadcast."""
     first, second = (_name(value, node) for value in node.args[:2])
+    scaled = _by_diagonal(node, index, reader, first, second)
+    if scaled is not None:
+        return scaled
     one, two = len(reader.shape(first)), len(reader.shape(second))
     batch = _LETTERS[: max(one, two, 2) - 2]
     left = batch[len(batch) - max(one - 2, 0) :] + ("MK" if one > 1 else "K")

@@ -7,9 +7,17 @@ is a file with such a table and a line here.
 from __future__ import annotations
 
 from search_engine.playbook.contractions import CONTRACTIONS
+from search_engine.playbook.joined import JOINED
 from search_engine.playbook.norms import NORMS
 from search_engine.playbook.positions import POSITIONS
 from search_engine.playbook.reductions import REDUCTIONS, Reduction
 from search_engine.playbook.windows import WINDOWS
 
-REDUCING: dict[str, Reduction] = {**REDUCTIONS, **NORMS, **POSITIONS, **CONTRACTIONS, **WINDOWS}
+REDUCING: dict[str, Reduction] = {
+    **REDUCTIONS,
+    **NORMS,
+    **POSITIONS,
+    **CONTRACTIONS,
+    **WINDOWS,
+    **JOINED,
+}
