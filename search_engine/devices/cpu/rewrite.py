@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from search_engine.contract.kernel import Kernel
 from search_engine.contract.tokens import Token, directives, tokenize
@@ -24,7 +24,36 @@ def translate(kernel: Kernel, *, gcc: bool) -> str:
     for first, last, text in sorted(edits, key=lambda e: (e[0].line, e[0].column), reverse=True):
         _replace(lines, first, last, text)
     names = dict.fromkeys(launch.function for launch in kernel.launches)
-    return "\n".join([*lines, *(f"SIMT_ENTRY({name})" for name in names), ""])
+    spaces = _namespaces([t for t in tokens if not t.directive], names)
+    entries = (
+        (f"using {spaces[name]}::{name}; " if spaces.get(name) else "") + f"SIMT_ENTRY({name})"
+        for name in names
+    )
+    return "\n".join([*lines, *entries, ""])
+
+
+def _namespaces(tokens: Sequence[Token], names: Collection[str]) -> dict[str, str]:
+    """The namespace that each function is in, for those that are in one: ``a::b``."""
+    found: dict[str, str] = {}
+    scopes: list[str | None] = []  # a namespace's name, "" of a linkage block, None of all else
+    head: list[Token] = []
+    for token, following in zip(tokens, [*tokens[1:], None], strict=False):
+        if token.text == "{":
+            texts = [word.text for word in head]
+            if "namespace" in texts:
+                scopes.append("".join(texts[texts.index("namespace") + 1 :]))
+            elif len(head) == 2 and texts[0] == "extern":
+                scopes.append("")
+            else:
+                scopes.append(None)
+        elif token.text == "}" and scopes:
+            scopes.pop()
+        elif token.text in names and following is not None and following.text == "(":
+            spaces = [scope for scope in scopes if scope is not None]
+            if len(spaces) == len(scopes):
+                found.setdefault(token.text, "::".join(scope for scope in spaces if scope))
+        head = [] if token.text in ("{", "}", ";") else [*head, token]
+    return found
 
 
 def entry_lines(kernel: Kernel) -> dict[int, int]:
