@@ -71,6 +71,8 @@ class Contraction:
     left: Operand
     right: Operand
     convolution: bool
+    left_whole: Load | None  # the left operand over the program's own axes, where it is one load
+    right_whole: Expression
 
     @property
     def k(self) -> int:
@@ -109,6 +111,16 @@ class Contraction:
         accesses: list[Load | Store] = [*self.program.loads, *self.program.stores]
         reach = max(sum(abs(s) * (sizes[a] - 1) for a, s in x.strides) for x in accesses)
         return "int" if reach < _LARGEST_INT else "long long"
+
+    def reordered(self, columns: tuple[Axis, ...], left: Load) -> Contraction:
+        """The same sum taken in another order of its columns, with another left operand."""
+        program = evolve(self.program, columns=columns)
+        return evolve(
+            self,
+            columns=columns,
+            left=_operand(left, self.m, program),
+            right=_operand(self.right_whole, self.n, program),
+        )
 
     @property
     def runtime(self) -> str:
@@ -156,6 +168,8 @@ def match(program: Program) -> Contraction | None:
         left=_operand(first, first_rows, program),
         right=_operand(second, second_rows, program),
         convolution=body.name == CONVOLUTION,
+        left_whole=first if isinstance(first, Load) else None,
+        right_whole=second,
     )
 
 

@@ -125,7 +125,7 @@ def _inner(node: Node, index: Index, reader: Reader) -> Expression:
 
 def _outer(node: Node, index: Index, reader: Reader) -> Expression:
     first, second = (_name(value, node) for value in node.args[:2])
-    values = [reader.value(name, (part,)) for name, part in zip((first, second), index)]
+    values = [reader.value(name, (part,)) for name, part in zip((first, second), index, strict=True)]
     return Apply("mul", tuple(values), node.dtype, node.name)
 
 

@@ -44,6 +44,12 @@ KNOBS: Knobs = {
         "Asynchronous copies go past the registers; through registers, loads can be combined and "
         "stored in another order.",
     ),
+    "taps": (
+        ("inside", "outside"),
+        "memory access",
+        "With a convolution's taps outside and channels inside, a stage lies within one tap: its "
+        "bounds are checked once, and the weight is copied into that order by a first launch.",
+    ),
     "split": (
         plans.SPLITS,
         "parallelism and occupancy",

@@ -16,12 +16,12 @@ from search_engine.hardware import DeviceFacts
 from search_engine.playbook.contraction import Contraction
 from search_engine.playbook.dtypes import compute_type
 from search_engine.playbook.emit import Writer
-from search_engine.playbook.expression import Load
+from search_engine.playbook.expression import Load, loads
 from search_engine.playbook.names import unused, wrapped
 from search_engine.playbook.source import Part
-from search_engine.playbook.tiles import finish, registers, tensor_cores
+from search_engine.playbook.tiles import finish, packed, registers, tensor_cores
 from search_engine.playbook.tiles.movers import COMMIT, WAIT, Copies, Mover
-from search_engine.playbook.tiles.places import apart
+from search_engine.playbook.tiles.places import apart, used
 from search_engine.playbook.tiles.registers import Registers
 from search_engine.playbook.tiles.shape import TileShape, Word
 from search_engine.playbook.tiles.tensor_cores import TensorCores
@@ -41,6 +41,7 @@ class TilePlan:
     word: Word
     products: int
     copies: Copies
+    packed: bool = False  # a convolution's weight copied first, channels innermost
     resident: int = 1  # blocks of a multiprocessor that registers are kept for
 
 
@@ -48,6 +49,9 @@ class TileKernel:
     """Writes one contraction in one plan."""
 
     def __init__(self, contraction: Contraction, plan: TilePlan) -> None:
+        self.copy: packed.Packed | None = None
+        if plan.packed:
+            contraction, self.copy = packed.packed(contraction)
         self.contraction, self.plan = contraction, plan
         self.shape = plan.shape
         rows = evolve(contraction.program, columns=())
@@ -140,13 +144,15 @@ class TileKernel:
     def part(self, comment: str) -> Part:
         """The kernel."""
         writer, c, shape = self.writer, self.contraction, self.shape
-        loads = [load for load in c.program.loads if not self._only_after(load)]
+        operands = loads(c.left.value, c.right.value)
+        if self.copy is not None:
+            packed.write(self.copy, writer)
         if shape.split == 1:
             body = self._body(self._store("  "))
-            tensors = writer.parameters(c.program.loads, c.program.stores)
+            tensors = writer.parameters([*operands, *self._after], c.program.stores)
         else:
             body = self._body(self._store_partial("  "))
-            tensors = writer.parameters(loads, [])
+            tensors = writer.parameters(operands, [])
             tensors.append((f"{self.real}* __restrict__ {self.scratch}", self.scratch))
             dtype = "float64" if self.real == "double" else "float32"
             size = f"{c.program.stores[0].tensor}.numel()"
@@ -174,15 +180,14 @@ class TileKernel:
             self._second_launch()
         return writer.file(comment)
 
-    def _only_after(self, load: Load) -> bool:
-        """Whether only the epilogue reads the load's tensor."""
-        c = self.contraction
-        before = writer_loads(c)
-        return load.tensor not in before
+    @property
+    def _after(self) -> tuple[Load, ...]:
+        """What the epilogue loads."""
+        return loads(*self.contraction.program.values)
 
     def _body(self, store: list[str]) -> list[str]:
         shape, c = self.shape, self.contraction
-        left, right = self.movers
+        left = self.movers[0]
         tiles = -(-c.k // shape.k)
         lines = [
             f"  extern __shared__ {'float4' if self.plan.word.bytes == 4 else 'double2'} stages[];",
@@ -193,10 +198,12 @@ class TileKernel:
             *self._place(),
         ]
         taken, where = apart(c.batch, "batch", "  ", self.index) if c.batch else ([], {})
-        lines += taken
-        for mover in self.movers:
-            lines += mover.hoisted(where, "  ")
-            lines += mover.declare("  ")
+        moving = [
+            line
+            for mover in self.movers
+            for line in (*mover.hoisted(where, "  "), *mover.declare("  "))
+        ]
+        lines += [*used(taken, [*moving, *store]), *moving]
         lines += self.math.declare("  ")
         first, last = "0", str(tiles)
         if shape.split > 1:
@@ -312,12 +319,12 @@ class TileKernel:
             f"{indent}for (int i = 0; i < {self.math.rows}; ++i) {{",
             f"{indent}  const {self.index} m = first_left + {row};",
             f"{indent}  if (m >= {m_count}) continue;",
-            *taken_m,
+            *used(taken_m, inner),
             "#pragma unroll",
             f"{indent}  for (int j = 0; j < {self.math.columns}; {step}) {{",
             f"{indent}    const {self.index} n = first_right + {column};",
             f"{indent}    if (n >= {n_count}) continue;",
-            *taken_n,
+            *used(taken_n, inner),
             *inner,
             f"{indent}  }}",
             f"{indent}}}",
@@ -373,8 +380,7 @@ class TileKernel:
         rows_writer = self._rows_writer(1)
         epilogue = finish.Epilogue(rows_writer, c)
         m, n, batches = self._counts()
-        loads = [load for load in c.program.loads if load in set(epilogue.element.loads)]
-        tensors = rows_writer.parameters(loads, c.program.stores)
+        tensors = rows_writer.parameters(self._after, c.program.stores)
         total = f"{c.program.stores[0].tensor}.numel()"
         arguments = [self.scratch, *(name for _, name in tensors), self.count]
         writer.lines.append(
@@ -405,15 +411,8 @@ class TileKernel:
             body.append(f"  const {self.index} m = at / {n} % {m};")
         if c.batch:
             body.append(f"  const {self.index} batch = at / ((long long){n} * {m});")
+        stores = epilogue.store("sum", self._where(), "  ")
         for axes, index in ((c.batch, "batch"), (c.m, "m"), (c.n, "n")):
-            body += apart(axes, index, "  ", self.index)[0] if axes else []
-        body += epilogue.store("sum", self._where(), "  ")
+            body += used(apart(axes, index, "  ", self.index)[0], stores) if axes else []
+        body += stores
         writer.kernels.append("\n".join([head, *body, "}"]))
-
-
-def writer_loads(contraction: Contraction) -> set[str]:
-    """Tensors that the product reads."""
-    from search_engine.playbook.expression import loads
-
-    body = contraction.result.statistic.body
-    return {load.tensor for load in loads(body)}

@@ -147,6 +147,12 @@ class Mover:
         return self.copies == "async" and self.raw and whole and size in (4, 8, 16)
 
     @property
+    def within(self) -> bool:
+        """Whether a stage stays within one value of all column axes but the innermost."""
+        columns = self.operand.columns
+        return not self.along_k and len(columns) > 1 and columns[-1].size % self.shape.k == 0
+
+    @property
     def _chunk_k(self) -> int:
         """Elements along k that a thread takes at once."""
         return max(self.vec, self.word.pack) if self.along_k else self.word.pack
@@ -282,7 +288,7 @@ class Mover:
             row = f"first_{self.name} + {self.name}_row"
             row += f" + {i} * {self._step}" if self.along_k and self._per_thread > 1 else ""
             checks.append(f"{row} < {total_rows}")
-        if self.contraction.k % self.shape.k or self.shape.split > 1:
+        if self.contraction.k % self.shape.k:
             checks.append(f"{k} < {self.contraction.k}")
         checks += [more] if more else []
         return " && ".join(checks)
@@ -342,6 +348,11 @@ class Mover:
             lines = [f"{inner}const int k = {tile} * {self.shape.k} + {self.name}_k;"]
             taken, where = self._k_where("k", inner)
             return [*lines, *taken, *self._loop(inner)], ([], where)
+        if self.within:
+            lines, where = apart(self.operand.columns, "first_k", inner)
+            last = self.operand.columns[-1].name
+            head = f"{inner}const int first_k = {tile} * {self.shape.k};"
+            return [head, *lines, *self._loop(inner)], ([], {**where, last: f"{last} + {k}"})
         lines = self._loop(inner)
         lines.append(f"{inner}  const int k = {tile} * {self.shape.k} + {k};")
         taken, where = self._k_where("k", inner + "  ")
@@ -415,17 +426,25 @@ class Mover:
             value = f"{valid} ? {source} : 0u" if valid else source
             loop = f"for (int v = 0; v < {self._words}; ++v) {held}[v] = {value};"
             return [*head, *taken, f"{inner}  {loop}", f"{inner}}}"]
+        outer: dict[str, str] = {}
+        if self.within:
+            taken, outer = apart(self.operand.columns, "first_k", inner)
+            lines += [f"{inner}const int first_k = {tile} * {self.shape.k};", *taken]
         lines += self._loop(inner)
         body = inner + "  "
-        names = []
         for number in range(2):
-            base = f"{tile} * {self.shape.k} + {k if not self.along_k else self.name + '_k'}"
+            own = self.name + "_k" if self.along_k else k
+            base = f"{tile} * {self.shape.k} + {own}"
             name = ("even", "odd")[number]
-            names.append(name)
             ctype = "unsigned" if self.raw else "float"
             lines += [f"{body}{ctype} {name};", f"{body}{{"]
-            lines.append(f"{body}  const int k = {base}{' + 1' if number else ''};")
-            taken, where = self._k_where("k", body + "  ")
+            if self.within:
+                taken = []
+                last = self.operand.columns[-1].name
+                where = {**outer, last: f"{last} + {own}{' + 1' if number else ''}"}
+            else:
+                lines.append(f"{body}  const int k = {base}{' + 1' if number else ''};")
+                taken, where = self._k_where("k", body + "  ")
             condition, value = self._element_at("i", where, raw=self.raw)
             valid = self._valid("i", "k", condition)
             if self.raw:

@@ -5,6 +5,7 @@ A thread works out its rows once, before the loop over k; in the loop only the k
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from search_engine.playbook.program import Axis
@@ -29,6 +30,12 @@ def apart(
         where[axis.name] = axis.name
         inner *= axis.size
     return lines, where
+
+
+def used(taken: Sequence[str], lines: Iterable[str]) -> list[str]:
+    """Those of ``apart``'s lines whose names the other lines use."""
+    words = set(re.findall(r"\w+", "\n".join(lines)))
+    return [line for line in taken if line.split(" = ")[0].split()[-1] in words]
 
 
 def total(terms: Iterable[tuple[str, int]], where: Mapping[str, str], constant: int = 0) -> str:

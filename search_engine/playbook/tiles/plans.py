@@ -12,10 +12,11 @@ from search_engine.playbook.idea import Variant
 from search_engine.playbook.program import Program
 from search_engine.playbook.tiles import time
 from search_engine.playbook.tiles.kernel import TileKernel, TilePlan, Unit
+from search_engine.playbook.tiles.packed import channels_inside
 from search_engine.playbook.tiles.shape import TileShape, Word
 
 TILES = (
-    "256x128", "128x256", "128x128", "64x256", "128x64", "64x128", "64x64", "128x32", "32x128",
+    "256x128", "128x256", "128x128", "96x256", "96x128", "64x256", "128x64", "64x128", "64x64", "128x32", "32x128",
     "64x32", "32x64", "32x32", "16x128", "16x64",
 )  # fmt: skip
 SPLITS = (1, 2, 4, 8, 16, 32, 64)
@@ -53,7 +54,7 @@ def warps(m: int, n: int, count: int) -> tuple[int, int]:
 
 
 def kernel(c: Contraction, variant: Variant, unit: Unit) -> TileKernel | None:
-    """The kernel of a variant; None where the unit cannot take the operands."""
+    """The kernel of a variant; None where the unit or the operands do not allow it."""
     held = word(c, unit)
     if held is None:
         return None
@@ -66,7 +67,10 @@ def kernel(c: Contraction, variant: Variant, unit: Unit) -> TileKernel | None:
     copies = "async" if variant.word("copies") == "async" else "registers"
     products = variant.number("products") if unit == "tensor_cores" else 1
     resident = 2 if shape.threads <= 128 else 1
-    return TileKernel(c, TilePlan(shape, unit, held, products, copies, resident))
+    inside = variant.word("taps") == "outside"
+    if inside and not channels_inside(c, shape.k):
+        return None
+    return TileKernel(c, TilePlan(shape, unit, held, products, copies, inside, resident))
 
 
 def valid(c: Contraction, variant: Variant, unit: Unit, facts: DeviceFacts) -> bool:
@@ -130,6 +134,7 @@ def _candidates(c: Contraction, unit: Unit) -> Iterator[Variant]:
     depth = 64 if held.pack == 2 else 32 if unit == "tensor_cores" else 16
     while depth > 16 * held.pack and depth >= 2 * c.k:
         depth //= 2
+    taps = "outside" if channels_inside(c, depth) else "inside"
     for tile in TILES:
         m, n = (int(size) for size in tile.split("x"))
         if m >= 4 * max(c.left.count, 8) or n >= 4 * max(c.right.count, 16):
@@ -137,7 +142,7 @@ def _candidates(c: Contraction, unit: Unit) -> Iterator[Variant]:
         count = 8 if m * n >= 128 * 128 else 4 if m * n >= 32 * 64 else 2
         for split in SPLITS:
             settings = {"tile": tile, "depth": depth, "warps": count, "stages": 3,
-                        "copies": "async", "split": split}  # fmt: skip
+                        "copies": "async", "split": split, "taps": taps}  # fmt: skip
             if unit == "registers":
                 yield Variant.of(**settings)
             elif held.dtype != "float32":

@@ -41,7 +41,7 @@ def seconds(kernel: TileKernel, facts: DeviceFacts) -> float:
     shape = plan.shape
     tiles_m, tiles_n = -(-c.left.count // shape.m), -(-c.right.count // shape.n)
     blocks = tiles_m * tiles_n * c.batches * shape.split
-    stages = -(-(-(-c.k // shape.k)) // shape.split)
+    stages = math.ceil(math.ceil(c.k / shape.k) / shape.split)
     resident = kernel.resident(facts)
     slots = facts.sm_count * resident
     waves = math.ceil(blocks / slots)
@@ -59,6 +59,8 @@ def seconds(kernel: TileKernel, facts: DeviceFacts) -> float:
     issue = _gather_seconds(kernel, blocks * stages, facts)
     latency = waves * stages * _STAGE_SECONDS / max(plan.shape.stages - 1, 1)
     total = max(compute, moved, cached, latency) + issue + cost.LAUNCH
+    if plan.packed:
+        total += cost.LAUNCH
     if shape.split > 1:
         partial = 4.0 * shape.split * c.left.count * c.right.count * c.batches
         # Written and read once: from L2 where it fits.
@@ -74,6 +76,8 @@ def _gather_seconds(kernel: TileKernel, stages: int, facts: DeviceFacts) -> floa
         elements = mover.rows * kernel.shape.k
         per = 12 + 6 * sum(len(leaf.bounds) for leaf in mover.operand.leaves)
         per += 8 * (len(mover.operand.columns) - 1)
+        if mover.within:
+            per = 4
         if mover.vec > 1:
             per = 6
         total += stages * elements / mover.vec * per
