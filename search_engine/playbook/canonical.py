@@ -47,7 +47,7 @@ def _named(node: Expression, columns: int) -> Expression | None:
 def _shared(
     node: Expression, columns: int, present: dict[tuple[str, Expression], Statistic]
 ) -> Expression | None:
-    """Use the mean of moments, and the maximum of a softmax, that are there anyway.
+    """Use the mean of moments, and an extreme with its place or of a softmax, that are there.
 
     The mean only where it is subtracted from its own values: elsewhere (as an output, say)
     the plain sum stands, which survives an infinity among the values.
@@ -57,8 +57,12 @@ def _shared(
         if moments is not None:
             centre = Result(moments, "mean")
             return Apply("sub", (node.args[0], centre), node.dtype, node.name)
-    if isinstance(node, Result) and node.statistic.kind == "max":
-        softmax = present.get(("softmax", node.statistic.body))
+    if isinstance(node, Result) and node.statistic.kind in ("max", "min"):
+        kind, body = node.statistic.kind, node.statistic.body
+        softmax = present.get(("softmax", body)) if kind == "max" else None
+        place = present.get((f"arg{kind}", body))
+        if place is not None:
+            return Result(place, "value")
         return None if softmax is None else Result(softmax, "max")
     return None
 

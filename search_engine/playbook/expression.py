@@ -141,7 +141,25 @@ class Result:
         return "int64" if self.part == "index" else self.statistic.dtype
 
 
-Expression: TypeAlias = "Load | Inside | Constant | Apply | Result"
+@frozen(cache_hash=True)
+class Scan:
+    """One number of a statistic over the columns up to this one: a prefix sum and its like.
+
+    ``exclusive``: without this one; ``reverse``: over the columns from the last one down.
+    """
+
+    statistic: Statistic
+    part: str
+    exclusive: bool = False
+    reverse: bool = False
+
+    @property
+    def dtype(self) -> str:
+        """That of the statistic's result."""
+        return Result(self.statistic, self.part).dtype
+
+
+Expression: TypeAlias = "Load | Inside | Constant | Apply | Result | Scan"
 
 
 def walk(*roots: Expression) -> Iterator[Expression]:
@@ -174,6 +192,11 @@ def statistics(*roots: Expression) -> tuple[Statistic, ...]:
     return tuple(found)
 
 
+def scans(*roots: Expression) -> tuple[Scan, ...]:
+    """The distinct scans under the roots; statistics not entered."""
+    return tuple(node for node in walk(*roots) if isinstance(node, Scan))
+
+
 def loads(*roots: Expression) -> tuple[Load, ...]:
     """The distinct loads under the roots; statistics not entered."""
     return tuple(node for node in walk(*roots) if isinstance(node, Load))
@@ -201,6 +224,10 @@ def rewrite(root: Expression, change: Callable[[Expression], Expression | None])
             elif isinstance(node, Result):
                 old = node.statistic
                 new = Result(Statistic(old.kind, visit(old.body), old.dtype), node.part)
+            elif isinstance(node, Scan):
+                old = node.statistic
+                body = Statistic(old.kind, visit(old.body), old.dtype)
+                new = Scan(body, node.part, node.exclusive, node.reverse)
             changed = change(new)
             memo[node] = new if changed is None else changed
         return memo[value]

@@ -7,6 +7,7 @@ statistics computes them over all columns of a row ("prologue → statistics →
 from __future__ import annotations
 
 import math
+from functools import cached_property
 
 from attrs import frozen
 
@@ -17,9 +18,11 @@ from search_engine.playbook.expression import (
     Inside,
     Load,
     Result,
+    Scan,
     Statistic,
     conditions,
     loads,
+    scans,
     statistics,
     walk,
 )
@@ -85,33 +88,44 @@ class Program:
         """What is stored, by output."""
         return tuple(store.value for store in self.stores)
 
-    @property
+    @cached_property
     def statistics(self) -> tuple[Statistic, ...]:
         """Row statistics in an order in which they can be computed."""
         return statistics(*self.values)
 
-    @property
+    @cached_property
+    def scans(self) -> tuple[Scan, ...]:
+        """Prefix statistics; a nest that has them has no row statistics."""
+        return scans(*self.values)
+
+    @cached_property
+    def bodies(self) -> tuple[Expression, ...]:
+        """What row and prefix statistics are of."""
+        found = [s.body for s in self.statistics] + [s.statistic.body for s in self.scans]
+        return tuple(dict.fromkeys(found))
+
+    @cached_property
     def loads(self) -> tuple[Load, ...]:
         """Every load, those of the statistics first."""
-        return loads(*(s.body for s in self.statistics), *self.values)
+        return loads(*self.bodies, *self.values)
 
-    @property
+    @cached_property
     def conditions(self) -> tuple[Inside, ...]:
         """Every condition on the place alone (padding)."""
-        return conditions(*(s.body for s in self.statistics), *self.values)
+        return conditions(*self.bodies, *self.values)
 
-    @property
+    @cached_property
     def bounds(self) -> tuple[Bound, ...]:
         """Every bound of a load or a condition, once."""
         leaves: list[Load | Inside] = [*self.loads, *self.conditions]
         return tuple(dict.fromkeys(bound for leaf in leaves for bound in leaf.bounds))
 
-    @property
+    @cached_property
     def sizes(self) -> dict[str, int]:
         """Size of every axis by name."""
         return {axis.name: axis.size for axis in self.axes}
 
-    @property
+    @cached_property
     def dtype(self) -> str:
         """The dtype that decides the arithmetic: float64 if anything is float64."""
         wide = any(load.dtype == "float64" for load in self.loads)
@@ -123,7 +137,7 @@ class Program:
         """The C type of floating work."""
         return arithmetic(self.dtype).type
 
-    @property
+    @cached_property
     def levels(self) -> int:
         """How many passes over a row the statistics need, one after the other."""
         depth: dict[Statistic, int] = {}
@@ -135,7 +149,7 @@ class Program:
     @property
     def is_pointwise(self) -> bool:
         """No statistics: every element by itself."""
-        return not self.statistics
+        return not self.statistics and not self.scans
 
     def reads_columns(self, value: Expression) -> bool:
         """Whether the value changes along a row."""
@@ -179,7 +193,7 @@ class Program:
         touched = {name for name, _ in store.strides}
         return all(axis.name in touched for axis in self.axes)
 
-    @property
+    @cached_property
     def needs_64_bit(self) -> bool:
         """Whether an element index can pass 2³¹."""
         extent = 0

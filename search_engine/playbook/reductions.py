@@ -259,10 +259,13 @@ def _norm(reduced: Over, order: Argument, name: str) -> Expression:
 
 def _vector_norm(node: Node, index: Index, reader: Reader) -> Expression:
     """``linalg_vector_norm(x, ord, dim)``, ``norm(x, p, dim)`` and ``linalg_norm`` of vectors."""
-    order = argument(node, 1, "p" if node.op.split(".")[1] == "norm" else "ord", 2)
+    base = node.op.split(".")[1]
+    order = argument(
+        node, 1, "p" if base == "norm" else "ord", None if base == "linalg_norm" else 2
+    )
     shape = reader.shape(source(node))
     dim = argument(node, 2, "dim")
-    if node.op.startswith("aten.linalg_norm") and order is not None:
+    if base == "linalg_norm" and order is not None:
         dims = listed_dims(dim, len(shape))
         if len(dims) > 1:
             raise Unsupported(f"No playbook idea covers {node.op} of order {order!r} yet.")
