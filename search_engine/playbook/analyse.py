@@ -10,16 +10,28 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+from attrs import evolve
+
 from search_engine.graph import Argument, Node, Ref
 from search_engine.playbook import operators, views
 from search_engine.playbook.canonical import canonical
-from search_engine.playbook.expression import Apply, Bound, Constant, Expression, Inside, Load
-from search_engine.playbook.index import ZERO, Index, SplitAxis, broadcast
+from search_engine.playbook.decompose import simple_graph
+from search_engine.playbook.expression import (
+    Apply,
+    Bound,
+    Constant,
+    Expression,
+    Inside,
+    Load,
+    scans,
+    statistics,
+)
+from search_engine.playbook.index import ZERO, Index, SplitAxis, broadcast, strides_of
 from search_engine.playbook.merge import merged
 from search_engine.playbook.program import Program, Store, Unsupported
 from search_engine.playbook.registry import REDUCING
 from search_engine.playbook.space import DIFFERENT_ROWS, ONE, Piece, Space
-from search_engine.task import Task
+from search_engine.task import Task, TensorSpec
 
 _MOST_SPLITS = 32
 
@@ -37,14 +49,15 @@ def whole(task: Task) -> Piece:
         )
     if any(tensor.numel == 0 for tensor in task.tensors):
         raise Unsupported("A tensor of the task has no elements: there is nothing to make faster.")
+    graph = simple_graph(task)
     outputs = []
-    for name, value in task.graph.outputs:
+    for name, value in graph.outputs:
         spec = task.tensor(name)
         assert spec is not None, f"the task lacks its output {name}"
         outputs.append((spec, value))
     return Piece(
-        graph=task.graph,
-        nodes={node.name: node for node in task.graph.nodes},
+        graph=graph,
+        nodes={node.name: node for node in graph.nodes},
         tensors={tensor.name: tensor for tensor in task.tensors if tensor.role != "output"},
         outputs=tuple(outputs),
     )
@@ -108,6 +121,11 @@ class Reader:
         ordered = sorted(axes, key=lambda axis: -first.stride(axis.name))  # stable
         rows = tuple(a for a in ordered if a.name not in self.column_axes)
         columns = tuple(a for a in ordered if a.name in self.column_axes)
+        if in_order(values) and columns != tuple(a for a in axes if a.name in self.column_axes):
+            raise Unsupported(
+                "No playbook idea covers places along a dimension that the output stores in "
+                "another order."
+            )
         return Program(rows, columns, tuple(stores))
 
     def _output_index(self, shape: tuple[int, ...]) -> Index:
@@ -172,6 +190,21 @@ class Reader:
         dtype = self.dtype(name)
         return Apply("where", (Inside(bounds), value, Constant(outside, dtype)), dtype)
 
+    def running(self, name: str, index: Index, dim: int) -> Expression:
+        """The value at an index along dimension ``dim`` of which a scan runs over the columns.
+
+        Bounds on the place that the scan is wanted at say nothing of the places that it runs
+        over: they are not passed on.
+        """
+        self._claimed((index[dim],))
+        own = {axis for axis, _ in index[dim].terms}
+        before = self._bounds
+        self._bounds = tuple(b for b in before if not own & {axis for axis, _ in b.terms})
+        try:
+            return self.bounded(name, index)
+        finally:
+            self._bounds = before
+
     def operand(self, argument: Argument, index: Index, dtype: str) -> Expression:
         """An operator's argument, broadcast to ``index``; literals take ``dtype``."""
         if isinstance(argument, Ref):
@@ -216,6 +249,22 @@ class Reader:
         spec = self.piece.tensors.get(name)
         if spec is None:
             raise Unsupported(f"No playbook idea covers the value {name!r} of the graph yet.")
+        return self._element(spec, index)
+
+    def _in_memory(self, node: Node) -> TensorSpec | None:
+        """A reshape of a contiguous tensor is that tensor in another shape, however it cuts."""
+        name = node.name
+        while (step := self.piece.nodes.get(name)) is not None:
+            if base_name(step) not in views.RESHAPES:
+                return None
+            name = views.source(step)
+        spec = self.piece.tensors.get(name)
+        if spec is None or not spec.contiguous:
+            return None
+        return evolve(spec, shape=node.shape, stride=strides_of(node.shape))
+
+    def _element(self, spec: TensorSpec, index: Index) -> Load:
+        """The load of one element."""
         strides: dict[str, int] = {}
         offset = 0
         for part, stride in zip(index, spec.stride, strict=True):
@@ -228,10 +277,13 @@ class Reader:
         return Load(spec.name, spec.dtype, kept, offset, self._bounds)
 
     def _node(self, node: Node, index: Index) -> Expression:
-        aten = _base_name(node)
+        aten = base_name(node)
         if aten in operators.FILLED:
             return self._filled(aten, node)
         if aten in views.VIEWS:
+            memory = self._in_memory(node)
+            if memory is not None:
+                return self._element(memory, index)
             source, inner = views.VIEWS[aten](node, index, self)
             return self.value(source, inner)
         if aten in REDUCING:
@@ -301,9 +353,20 @@ class Reader:
         later = order[order.index(node.name) + 1 :]
         read_again = any(user.name in later for user in graph.users(target.name))
         source = graph.node(target.name)
-        is_view = source is None or _base_name(source) in views.VIEWS
+        is_view = source is None or base_name(source) in views.VIEWS
         if read_again or is_view:
             raise Unsupported(f"No playbook idea covers {node.op} on a value that is read again.")
+
+
+def in_order(values: Sequence[Expression]) -> bool:
+    """Whether the values depend on the order of the columns. Raises Unsupported for mixtures."""
+    found = statistics(*values)
+    if not (runs := scans(*values)) and not any(scans(s.body) for s in found):
+        return any(s.kind.startswith("arg") for s in found)
+    bodies = [scan.statistic.body for scan in runs]
+    if found or statistics(*bodies) or scans(*bodies):
+        raise Unsupported("No playbook idea covers a scan and a reduction, or two scans, in one.")
+    return True
 
 
 _TWO_OPERANDS = frozenset(
@@ -317,7 +380,7 @@ _TWO_OPERANDS = frozenset(
 )  # fmt: skip
 
 
-def _base_name(node: Node) -> str:
+def base_name(node: Node) -> str:
     """``gelu`` of ``aten.gelu.default`` and of ``aten.gelu_.default``."""
     parts = node.op.split(".")
     return parts[1].rstrip("_") if len(parts) > 1 and parts[0] == "aten" else node.op

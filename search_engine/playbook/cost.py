@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from search_engine.graph import Node
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook.dtypes import item_bytes
-from search_engine.playbook.expression import Apply, Load, walk
+from search_engine.playbook.expression import Apply, Expression, Inside, Load, walk
 from search_engine.playbook.primitives import PRIMITIVES
 from search_engine.playbook.program import Program
 from search_engine.task import ITEM_BYTES, Task
@@ -54,20 +54,79 @@ def streamed_bytes(program: Program) -> int:
     return count * sum(item_bytes(dtype) for dtype in tensors.values())
 
 
-def instructions(program: Program) -> int:
-    """Instructions per element of the expressions, loads and stores aside."""
-    roots = [*(s.body for s in program.statistics), *program.values]
-    total = sum(PRIMITIVES[n.op].cost for n in walk(*roots) if isinstance(n, Apply))
-    total += sum({"softmax": 8, "moments": 5}.get(s.kind, 1) for s in program.statistics)
-    total += 3 * len(program.bounds)
-    return total + 2 * len(program.loads)
+def operations(program: Program) -> int:
+    """Instructions of all expressions and loads; what a row alone decides counts once a row."""
+    columns = {axis.name for axis in program.columns}
+    varies: dict[Expression, bool] = {}
+    per_row = per_element = 0
+    for node in walk(*(s.body for s in program.statistics), *program.values):
+        count = 0
+        if isinstance(node, Apply):
+            varies[node] = any(varies[arg] for arg in node.args)
+            count = PRIMITIVES[node.op].cost
+        elif isinstance(node, (Load, Inside)):
+            varies[node] = bool(columns & node.axes)
+            count = 2 * isinstance(node, Load) + 3 * len(node.bounds)
+        else:
+            varies[node] = False
+        if varies[node] or not columns:
+            per_element += count
+        else:
+            per_row += count
+    per_element += sum(_STATISTIC.get(s.kind, 1) for s in program.statistics)
+    return program.row_count * (per_row + program.column_count * per_element)
+
+
+# Instructions that a statistic takes of each element.
+_STATISTIC = {"softmax": 8, "moments": 5}
 
 
 def issue_seconds(program: Program, facts: DeviceFacts, factor: float = 1.0) -> float:
     """Time of the arithmetic when all multiprocessors issue at full rate."""
-    count = program.row_count * program.column_count
     lanes = facts.sm_count * 128 * facts.clock_hz
-    return factor * count * instructions(program) / lanes
+    return factor * operations(program) / lanes
+
+
+def least_seconds(program: Program, facts: DeviceFacts) -> float:
+    """What no kernel of the nest can beat: every byte once, products at the tensor cores' rate.
+
+    Orders partitions of a graph before any idea is asked.
+    """
+    moved = sum(traffic(program)) / facts.dram_bytes_per_second
+    work = issue_seconds(program, facts)
+    if contracts(program):
+        work = 2 * program.row_count * program.column_count / facts.half_flops
+    return max(moved, work) + LAUNCH
+
+
+def contracts(program: Program) -> bool:
+    """Whether elements are read for several results: a matmul, a convolution."""
+    columns = {axis.name for axis in program.columns}
+    return any(
+        isinstance(load, Load) and load.axes & columns and not program.streamed(load)
+        for statistic in program.statistics
+        for load in walk(statistic.body)
+    ) and not any(program.streamed(load) for load in program.loads)
+
+
+def requested_seconds(program: Program, facts: DeviceFacts) -> float:
+    """Time in which the caches deliver what rows share, when lanes run along the columns.
+
+    Lanes that are not neighbours in memory cost a sector of 32 bytes each.
+    """
+    columns, inner = {axis.name for axis in program.columns}, program.inner.name
+    total = 0.0
+    for load in program.loads:
+        if program.streamed(load) or not load.axes & columns:
+            continue
+        stride = load.stride(inner)
+        size = item_bytes(load.dtype) if abs(stride) == 1 else 32 if stride else 0
+        total += size * program.row_count * program.column_count
+    return total / (facts.sm_count * _L1_BYTES_PER_CLOCK * facts.clock_hz)
+
+
+# Bytes per clock that a multiprocessor's L1 delivers: half of 128, as L2 serves part of them.
+_L1_BYTES_PER_CLOCK = 64
 
 
 def pass_seconds(
@@ -86,7 +145,8 @@ def pass_seconds(
     """
     read, written = traffic(program)
     moved = (read + written + extra_reads) / (facts.dram_bytes_per_second * efficiency)
-    return max(moved, issue_seconds(program, facts)) / max(busy, 1e-3) + launches * LAUNCH
+    work = max(issue_seconds(program, facts), requested_seconds(program, facts))
+    return max(moved, work) / max(busy, 1e-3) + launches * LAUNCH
 
 
 def busy_share(blocks: int, facts: DeviceFacts, per_sm: int) -> float:

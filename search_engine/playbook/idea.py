@@ -38,7 +38,7 @@ class Variant:
     @classmethod
     def parse(cls, label: str) -> Variant:
         """The variant of a label."""
-        found = re.findall(r"(\w+)=(-?\w+)", label)
+        found = re.findall(r"([\w.]+)=(-?\w+)", label)
         return cls(tuple((k, int(v) if re.fullmatch(r"-?\d+", v) else v) for k, v in found))
 
     def number(self, name: str) -> int:

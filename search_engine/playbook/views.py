@@ -129,6 +129,15 @@ def _same_count(node: Node, index: Index, reader: Reader) -> tuple[str, Index]:
     return _reshape(node, index, reader)
 
 
+# Views that keep the elements in row-major order.
+RESHAPES = frozenset(
+    [
+        "contiguous", "clone", "alias", "detach", "lift_fresh_copy", "view", "reshape", "flatten",
+        "unflatten", "unsafe_view", "_unsafe_view", "reshape_as", "view_as", "squeeze",
+        "unsqueeze", "view_copy", "ravel",
+    ]
+)  # fmt: skip
+
 VIEWS: dict[str, View] = {
     **dict.fromkeys(
         [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -11,12 +10,12 @@ from attrs import field, frozen, mutable
 
 from search_engine.errors import SetupError
 from search_engine.hardware import DeviceFacts, gpu_by_name
-from search_engine.playbook import cost, words
-from search_engine.playbook.analyse import analyse
-from search_engine.playbook.idea import Knob, PlaybookIdea, Variant
-from search_engine.playbook.ideas import ALL
-from search_engine.playbook.program import Program, Unsupported
+from search_engine.playbook import catalogue, cost, words
+from search_engine.playbook.candidate import Candidate
+from search_engine.playbook.idea import Knob, Variant
+from search_engine.playbook.program import Unsupported
 from search_engine.proposers._base import Branch, History, Idea, Proposer, Tried
+from search_engine.proposers.playbook_words import setting, short, turned_to
 from search_engine.task import Task
 
 _FAR = 5.0  # ideas predicted to take this many times the best are not proposed
@@ -25,7 +24,7 @@ _HOPELESS = 1.25  # nor refinements that should take this many times what they s
 
 @frozen
 class _Key:
-    """An idea's key: the playbook file, and for a refinement the knob and where it starts."""
+    """An idea's key: the candidate's, and for a refinement the knob and where it starts."""
 
     idea: str
     knob: str = ""
@@ -44,64 +43,52 @@ class _Key:
 class Playbook(Proposer):
     """Proposes without a model: analyses the graph once, ranks by a small time model.
 
+    What it proposes are the catalogue's candidates: ideas for one loop nest, or plans of
+    several launches.
+
     The first rounds take ideas as they are, the most promising first. Later ones turn one
     knob of the best variants at a time and say what those measured.
     """
 
     facts: DeviceFacts  # of the device that runs the kernels
     name: str = field(default="playbook", init=False)
-    _known: tuple[Task, Program | str] | None = field(default=None, init=False)
+    _known: tuple[Task, Sequence[Candidate] | str] | None = field(default=None, init=False)
 
     # --- protocol ---------------------------------------------------------------------
 
     def unsupported(self, task: Task) -> str | None:
         """Why the playbook has nothing for the task, naming the operator."""
-        program = self._program(task)
-        if isinstance(program, str):
-            return program
-        if not self._applicable(program):
-            return (
-                "No playbook idea covers a row of this length and layout yet "
-                f"({program.row_count:,} rows of {program.column_count:,} elements)."
-            )
-        return None
+        found = self._candidates(task)
+        return found if isinstance(found, str) else None
 
     def ideas(self, task: Task, history: History, count: int) -> Sequence[Idea]:
         """Untried ideas by predicted time, then refinements of the best by measured time."""
-        program = self._program(task)
-        if isinstance(program, str):
+        candidates = self._candidates(task)
+        if isinstance(candidates, str):
             return []
         tried = {t.idea.key for t in history.tried}
         eager = cost.eager_seconds(task, self.facts)
-        found: list[tuple[float, Idea]] = []
-        for idea in self._applicable(program):
-            if idea.key not in tried:
-                seconds = self._best_prediction(idea, program)
-                found.append((seconds, self._idea(idea, program, eager / seconds)))
-        found.sort(key=lambda pair: pair[0])
-        least = min(
-            (self._best_prediction(idea, program) for idea in self._applicable(program)),
-            default=0.0,
-        )
-        ideas = [idea for seconds, idea in found if seconds <= _FAR * least][:count]
+        ranked = sorted(((c.best_seconds(), c) for c in candidates), key=lambda pair: pair[0])
+        near = [(s, c) for s, c in ranked if s <= _FAR * ranked[0][0] and c.key not in tried]
+        ideas = [_first(candidate, eager / seconds) for seconds, candidate in near[:count]]
         if len(ideas) < count:
-            refined = self._refinements(task, program, history, eager)
+            refined = self._refinements(candidates, history, eager)
             ideas += [idea for _, idea in zip(range(count - len(ideas)), refined, strict=False)]
         return ideas
 
     def branches(self, task: Task, idea: Idea, history: History, count: int) -> Sequence[Branch]:
         """Variants of the idea that render to texts not tried before."""
-        program = self._program(task)
-        if isinstance(program, str):
+        candidates = self._candidates(task)
+        if isinstance(candidates, str):
             return []
         key = _Key.parse(idea.key)
-        book = _by_key(key.idea)
-        if book is None or not book.applies(program, self.facts):
+        candidate = _by_key(candidates, key.idea)
+        if candidate is None:
             return []
-        seen = self._sources(program, history)
+        seen = _sources(candidates, history)
         branches: list[Branch] = []
-        for variant in self._variants(book, key, program):
-            source = book.render(program, variant, self.facts)
+        for variant in _variants(candidate, key):
+            source = candidate.render(variant)
             if normalised(source) in seen:
                 continue
             seen.add(normalised(source))
@@ -110,14 +97,14 @@ class Playbook(Proposer):
                 break
         return branches
 
-    # --- ideas ------------------------------------------------------------------------
+    # --- what there is ----------------------------------------------------------------
 
-    def _program(self, task: Task) -> Program | str:
-        """The task's loop nest, or the sentence that says why there is none."""
+    def _candidates(self, task: Task) -> Sequence[Candidate] | str:
+        """Everything that applies to the task, or the sentence that says why nothing does."""
         if self._known is None or self._known[0] is not task:
             self._aim(task)
             try:
-                self._known = (task, analyse(task))
+                self._known = (task, catalogue.candidates(task, self.facts))
             except Unsupported as reason:
                 self._known = (task, str(reason))
         return self._known[1]
@@ -127,43 +114,27 @@ class Playbook(Proposer):
         with suppress(SetupError):
             self.facts = gpu_by_name(task.target)
 
-    def _applicable(self, program: Program) -> list[PlaybookIdea]:
-        return [idea for idea in ALL if idea.applies(program, self.facts)]
-
-    def _best_prediction(self, idea: PlaybookIdea, program: Program) -> float:
-        variants = idea.variants(program, self.facts)
-        return min((idea.seconds(program, v, self.facts) for v in variants), default=float("inf"))
-
-    def _idea(self, idea: PlaybookIdea, program: Program, speedup: float) -> Idea:
-        return Idea(
-            title=idea.title,
-            rationale=idea.why(program, self.facts),
-            category=idea.category,
-            expected=round(speedup, 2),
-            key=str(_Key(idea.key)),
-        )
-
     # --- refinements ------------------------------------------------------------------
 
     def _refinements(
-        self, task: Task, program: Program, history: History, eager: float
+        self, candidates: Sequence[Candidate], history: History, eager: float
     ) -> Iterator[Idea]:
         """Two knobs that each helped, together; then single knobs of the best variants."""
         tried = {t.idea.key for t in history.tried}
-        seen = self._sources(program, history)
+        seen = _sources(candidates, history)
         measured = [t for t in history.tried if t.best_seconds is not None and t.best_label]
         measured.sort(key=lambda t: t.best_seconds or 0.0)
         for key, text in self._pairs(measured):
-            book = _by_key(key.idea)
+            book = _by_key(candidates, key.idea)
             if book is not None and str(key) not in tried:
-                fresh = self._fresh(book, key, program, seen)
+                fresh = _fresh(book, key, seen)
                 if fresh:
-                    yield self._refinement(book, key, program, measured[0], fresh, eager, text)
+                    yield self._refinement(book, key, measured[0], fresh, eager, text)
         starts = list(dict.fromkeys((_Key.parse(t.idea.key).idea, t.best_label) for t in measured))
         turned: set[tuple[str, str]] = set()  # one turn of each knob a round, of the best start
         for name, label in starts[:3]:
-            book = _by_key(name)
-            if book is None or not book.applies(program, self.facts):
+            book = _by_key(candidates, name)
+            if book is None:
                 continue
             outcome = next(t for t in measured if t.best_label == label)
             proposed: list[tuple[float, Idea]] = []
@@ -171,19 +142,12 @@ class Playbook(Proposer):
                 key = _Key(name, knob, label)
                 if str(key) in tried or (name, knob) in turned:
                     continue
-                fresh = self._fresh(book, key, program, seen)
+                fresh = _fresh(book, key, seen)
                 if fresh:
                     turned.add((name, knob))
-                    idea = self._refinement(book, key, program, outcome, fresh, eager)
+                    idea = self._refinement(book, key, outcome, fresh, eager)
                     proposed.append((idea.expected or 0.0, idea))
             yield from (idea for _, idea in sorted(proposed, key=lambda pair: -pair[0]))
-
-    def _fresh(
-        self, book: PlaybookIdea, key: _Key, program: Program, seen: set[str]
-    ) -> list[Variant]:
-        """The refinement's variants whose text was not tried."""
-        variants = self._variants(book, key, program)
-        return [v for v in variants if normalised(book.render(program, v, self.facts)) not in seen]
 
     @staticmethod
     def _pairs(measured: Sequence[Tried]) -> Iterator[tuple[_Key, str]]:
@@ -207,11 +171,10 @@ class Playbook(Proposer):
             )
             yield _Key(one.idea, f"{one.knob}+{two.knob}", both.label), text
 
+    @staticmethod
     def _refinement(
-        self,
-        book: PlaybookIdea,
+        book: Candidate,
         key: _Key,
-        program: Program,
         outcome: Tried,
         fresh: Sequence[Variant],
         eager: float,
@@ -219,8 +182,8 @@ class Playbook(Proposer):
     ) -> Idea:
         start = Variant.parse(outcome.best_label if text else key.start)
         known = {name for name, _ in start.knobs} == set(book.knobs)
-        predicted = min(book.seconds(program, v, self.facts) for v in fresh)
-        modelled = book.seconds(program, start, self.facts) if known else predicted
+        predicted = min(book.seconds(v) for v in fresh)
+        modelled = book.seconds(start) if known else predicted
         # What the model says of the change, from what the start came to.
         expected = (outcome.best_seconds or modelled) * predicted / modelled
         if text:
@@ -232,7 +195,7 @@ class Playbook(Proposer):
             values = [dict(v.knobs)[key.knob] for v in fresh[:3]]
             change = turned_to(key.knob, values, dict(start.knobs)[key.knob])
             title = f"{short(book.title)}: {change}"
-            first = dict(book.variants(program, self.facts)[0].knobs)
+            first = dict(book.variants()[0].knobs)
             other = [setting(k, v) for k, v in start.knobs if first.get(k) != v and k != key.knob]
             title += f" ({', '.join(other)})" if other else ""
             came = f"came to {words.time(outcome.best_seconds or 0.0)} in round {outcome.round}"
@@ -244,79 +207,63 @@ class Playbook(Proposer):
             )
         return Idea(title, text, category, round(eager / expected, 2), str(key))
 
-    def _variants(self, book: PlaybookIdea, key: _Key, program: Program) -> list[Variant]:
-        """An idea's first variants, or a refinement's: the knob's other values, nearest first."""
-        if not key.knob:
-            return list(book.variants(program, self.facts))
-        start = Variant.parse(key.start)
-        if "+" in key.knob:
-            return [start] if book.valid(program, start, self.facts) else []
-        values = list(book.knobs[key.knob][0])
-        before = dict(start.knobs).get(key.knob)
-        if before in values:
-            place = values.index(before)
-            values.sort(key=lambda value: abs(values_index(book, key.knob, value) - place))
-        turned = (start.changed(key.knob, value) for value in values if value != before)
-        valid = [v for v in turned if book.valid(program, v, self.facts)]
-        # What the model thinks much worse than the start is not worth a place in a round.
-        hopeless = _HOPELESS * book.seconds(program, start, self.facts)
-        return [v for v in valid if book.seconds(program, v, self.facts) <= hopeless]
 
-    def _sources(self, program: Program, history: History) -> set[str]:
-        """Normalised texts of everything tried: rendering is cheap, so labels suffice."""
-        seen = {normalised(seed.source) for seed in history.seeds}
-        for tried in history.tried:
-            book = _by_key(_Key.parse(tried.idea.key).idea)
-            if book is None:
-                continue
-            for label in tried.labels:
-                variant = Variant.parse(label)
-                if {name for name, _ in variant.knobs} == set(book.knobs):
-                    seen.add(normalised(book.render(program, variant, self.facts)))
-        return seen
+def _first(candidate: Candidate, speedup: float) -> Idea:
+    """The idea as it is, with its forecast."""
+    return Idea(
+        title=candidate.title,
+        rationale=candidate.why(),
+        category=candidate.category,
+        expected=round(speedup, 2),
+        key=str(_Key(candidate.key)),
+    )
 
 
-# Knobs that are yes or no, or that need a unit, in words.
-_WORDS = {
-    ("once", "yes"): "streaming hints",
-    ("once", "no"): "no streaming hints",
-    ("prefetch", "yes"): "prefetch of the next row",
-    ("prefetch", "no"): "no prefetch",
-    ("back", "yes"): "second reading backwards",
-    ("back", "no"): "second reading forwards",
-    ("order", "reversed"): "second reading backwards",
-    ("order", "forward"): "second reading forwards",
-}
-_PER_CENT = frozenset({"registers", "parked", "held"})
+def _by_key(candidates: Sequence[Candidate], key: str) -> Candidate | None:
+    return next((candidate for candidate in candidates if candidate.key == key), None)
 
 
-def short(title: str) -> str:
-    """A title without what follows its main clause, for what refines the idea."""
-    return re.split(r", | between | into ", title)[0]
+def _fresh(book: Candidate, key: _Key, seen: set[str]) -> list[Variant]:
+    """The refinement's variants whose text was not tried."""
+    return [v for v in _variants(book, key) if normalised(book.render(v)) not in seen]
 
 
-def setting(knob: str, value: Knob) -> str:
-    """``packs 4``, ``registers 50%``, ``no streaming hints``."""
-    unit = "%" if knob in _PER_CENT else ""
-    return _WORDS.get((knob, str(value)), f"{knob} {value}{unit}")
+def _variants(book: Candidate, key: _Key) -> list[Variant]:
+    """An idea's first variants, or a refinement's: the knob's other values, nearest first."""
+    if not key.knob:
+        return list(book.variants())
+    start = Variant.parse(key.start)
+    if "+" in key.knob:
+        return [start] if book.valid(start) else []
+    values = list(book.knobs[key.knob][0])
+    before = dict(start.knobs).get(key.knob)
+    if before in values:
+        place = values.index(before)
+        values.sort(key=lambda value: abs(_place(book, key.knob, value) - place))
+    turned = (start.changed(key.knob, value) for value in values if value != before)
+    valid = [v for v in turned if book.valid(v)]
+    # What the model thinks much worse than the start is not worth a place in a round.
+    hopeless = _HOPELESS * book.seconds(start)
+    return [v for v in valid if book.seconds(v) <= hopeless]
 
 
-def turned_to(knob: str, values: Sequence[Knob], before: Knob) -> str:
-    """``packs 1 or 4 instead of 2``: a knob's other values, as people say them."""
-    if (knob, str(before)) in _WORDS:
-        return words.listed([setting(knob, value) for value in values], "or")
-    unit = "%" if knob in _PER_CENT else ""
-    listed = words.listed([f"{value}{unit}" for value in values], "or")
-    return f"{knob} {listed} instead of {before}{unit}"
-
-
-def values_index(book: PlaybookIdea, knob: str, value: int | str) -> int:
+def _place(book: Candidate, knob: str, value: Knob) -> int:
     """A value's place among its knob's values."""
     return list(book.knobs[knob][0]).index(value)
 
 
-def _by_key(key: str) -> PlaybookIdea | None:
-    return next((idea for idea in ALL if idea.key == key), None)
+def _sources(candidates: Sequence[Candidate], history: History) -> set[str]:
+    """Normalised texts of everything tried: rendering is cheap, so labels suffice."""
+    seen = {normalised(seed.source) for seed in history.seeds}
+    for tried in history.tried:
+        book = _by_key(candidates, _Key.parse(tried.idea.key).idea)
+        if book is None:
+            continue
+        for label in tried.labels:
+            variant = Variant.parse(label)
+            if {name for name, _ in variant.knobs} == set(book.knobs):
+                seen.add(normalised(book.render(variant)))
+    return seen
 
 
 def normalised(source: str) -> str:

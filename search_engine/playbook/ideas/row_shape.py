@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import math
 
-from search_engine.playbook import words
+from search_engine.playbook import cost, words
 from search_engine.playbook.launch import largest_vector
 from search_engine.playbook.program import Program
 
 
 def has_row_statistics(program: Program) -> bool:
-    """Whether there are statistics over columns that lie side by side in memory."""
-    return bool(program.statistics) and bool(program.columns) and contiguous(program)
+    """Whether there are statistics over columns that lie side by side in memory.
+
+    Not where all operands are shared by rows, as in a matmul: that wants tiles.
+    """
+    rows = bool(program.statistics) and bool(program.columns) and contiguous(program)
+    return rows and not cost.contracts(program)
 
 
 def contiguous(program: Program) -> bool:

@@ -49,9 +49,10 @@ class WarpPerRow(PlaybookIdea):
     }
 
     def applies(self, program: Program, facts: DeviceFacts) -> bool:
-        """Rows that fit a warp's registers."""
+        """Rows that fit a warp's registers; small contractions too, whose operands L1 holds."""
         fits = program.column_count <= 32 * _MOST_HELD
-        return row_shape.has_row_statistics(program) and fits
+        rows = bool(program.statistics) and bool(program.columns)
+        return rows and fits and row_shape.contiguous(program)
 
     def why(self, program: Program, facts: DeviceFacts) -> str:
         """Barriers against shuffles."""

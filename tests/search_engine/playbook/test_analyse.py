@@ -44,7 +44,7 @@ def test_broadcast_parameters_keep_the_axes_apart(take):
         ),
         (
             "v, m = torch.var_mean(x, -1, keepdim=True)\nreturn (x - m) * torch.rsqrt(v + 1e-5)",
-            None,
+            ["moments"],
         ),
         (
             "m = x.mean(-1, keepdim=True)\nv = x.var(-1, keepdim=True, unbiased=False)\n"
@@ -62,10 +62,6 @@ def test_broadcast_parameters_keep_the_axes_apart(take):
 )
 def test_hand_written_forms_are_recognised(take, hand, kinds):
     captured = take("x=float32[6, 40]", hand)
-    if kinds is None:
-        with pytest.raises(Unsupported):
-            analyse(captured.task)
-        return
     assert [s.kind for s in analyse(captured.task).statistics] == kinds
 
 
@@ -112,9 +108,8 @@ def test_group_norm_by_hand_splits_an_axis(take):
 @pytest.mark.parametrize(
     ("inputs", "forward", "names"),
     [
-        ("x=float32[4, 4]", "return x.cumsum(0) + 1", "aten.cumsum.default"),
         ("x=float32[4, 4]", "return torch.sort(x)[0] * 2", "sort"),
-        ("x=float32[4, 4]", "return x @ x", "aten.matmul.default"),
+        ("x=float32[4, 4]", "return torch.linalg.inv(x) * 2", "aten.linalg_inv"),
         (
             "x=float32[4, 6]",
             "return x.softmax(0) + x.softmax(1)",

@@ -1,0 +1,198 @@
+"""A plan of several launches as one candidate: an idea for each stage, with all their knobs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from search_engine.hardware import DeviceFacts
+from search_engine.playbook import words
+from search_engine.playbook.candidate import Candidate
+from search_engine.playbook.idea import Knob, Knobs, PlaybookIdea, Variant
+from search_engine.playbook.plan import Plan, Stage
+from search_engine.playbook.source import printed_stages
+from search_engine.proposers._base import Category
+
+_COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+
+
+@frozen
+class Pipeline(Candidate):
+    """Ideas for the stages of a plan, one each.
+
+    Knobs are those of the stages, with the stage's number in front: ``2.threads``. ``role``
+    says what tells the candidate apart: nothing for the best plan with the best ideas, the
+    number of a stage that is done another way, or -1 for another plan; ``base`` is the best
+    plan.
+    """
+
+    plan: Plan
+    ideas: tuple[PlaybookIdea, ...]
+    facts: DeviceFacts
+    role: int = 0
+    base: Plan | None = None
+
+    @property
+    def key(self) -> str:
+        """The cuts and the stages' ideas."""
+        return f"stages:{self.plan.key}:{'+'.join(idea.key for idea in self.ideas)}"
+
+    @property
+    def _stages(self) -> list[tuple[int, Stage, PlaybookIdea]]:
+        pairs = zip(self.plan.stages, self.ideas, strict=True)
+        return [(number, stage, idea) for number, (stage, idea) in enumerate(pairs, 1)]
+
+    @property
+    def title(self) -> str:
+        """What runs in which order."""
+        count = len(self.ideas)
+        number = _COUNTS[count] if count < len(_COUNTS) else str(count)
+        text = (
+            f"{number.capitalize()} launches: {', '.join(self._does(s) for s in self.plan.stages)}"
+        )
+        if self.role > 0:
+            text += f"; {self._does(self.plan.stages[self.role - 1])} by another idea: "
+            text += lowered(self.ideas[self.role - 1].title)
+        return text
+
+    @property
+    def category(self) -> Category:
+        """Of what tells the candidate apart."""
+        return self.ideas[self.role - 1].category if self.role > 0 else "memory access"
+
+    @property
+    def knobs(self) -> Knobs:
+        """Every stage's, prefixed by its number."""
+        found: dict[str, tuple[tuple[Knob, ...], Category, str]] = {}
+        for number, stage, idea in self._stages:
+            for name, (values, category, reason) in idea.knobs.items():
+                about = f"In launch {number} ({self._does(stage)}): {lowered(reason)}"
+                found[f"{number}.{name}"] = (values, category, about)
+        return found
+
+    def why(self) -> str:
+        """What each launch does, what passes between them, and where the time goes."""
+        passed, bandwidth = self.plan.scratch_bytes, self.facts.dram_bytes_per_second
+        text = self._told_apart() + (
+            f"The graph is no single loop nest: what one part computes is read along other "
+            f"dimensions, or several times, by the next. It runs as "
+            f"{words.listed([f'{n}. {self._does(s)}' for n, s, _ in self._stages])}, each launch "
+            f"with the pointwise work around it. {words.size(passed)} pass between them through "
+            f"scratch memory"
+        )
+        if 2 * passed > self.facts.l2_bytes:
+            moved = words.time(2 * passed / bandwidth)
+            text += f", {moved} to write and read again at the copy bandwidth"
+        else:
+            text += ", most of which stays in L2"
+        slowest = max(self._stages, key=lambda entry: self._stage_seconds(*entry))
+        number, stage, idea = slowest
+        share = self._stage_seconds(*slowest) / self.best_seconds()
+        text += (
+            f". Launch {number} ({self._does(stage)}) should take {share:.0%} of the time: "
+            f"{idea.why(stage.program, self.facts)}"
+        )
+        return text
+
+    def _told_apart(self) -> str:
+        """What differs from the best plan, and what that costs and saves."""
+        if self.role > 0:
+            stage, idea = self.plan.stages[self.role - 1], self.ideas[self.role - 1]
+            return (
+                f"{self._does(stage).capitalize()} may also be done otherwise: "
+                f"{idea.why(stage.program, self.facts)} "
+            )
+        if self.role == 0 or self.base is None:
+            return ""
+        more = len(self.plan.stages) - len(self.base.stages)
+        bytes_more = self.plan.scratch_bytes - self.base.scratch_bytes
+        memory = f"{words.size(abs(bytes_more))} {'more' if bytes_more > 0 else 'less'} of scratch"
+        if more > 0:
+            launches = words.counted(more, "launch").replace("launchs", "launches")
+            return (
+                f"Store an intermediate instead of computing it where it is read: {launches} and "
+                f"{memory} memory more, but each launch has less to do per element. "
+            )
+        if more < 0:
+            return (
+                f"Compute an intermediate where it is read instead of storing it: "
+                f"{-more} fewer to launch, with {memory} memory. "
+            )
+        return f"Cut the graph at another place: as many launches, with {memory} memory. "
+
+    @staticmethod
+    def _does(stage: Stage, between: str = "") -> str:
+        """``linear and gelu``, or with something else between."""
+        names = list(dict.fromkeys(op.strip("_") for op in stage.operators))
+        shown = names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} more"]
+        return between.join(shown) if between else words.listed(shown)
+
+    def _stage_seconds(self, number: int, stage: Stage, idea: PlaybookIdea) -> float:
+        variants = idea.variants(stage.program, self.facts)
+        return min(idea.seconds(stage.program, v, self.facts) for v in variants)
+
+    def variants(self) -> Sequence[Variant]:
+        """Every stage at its best, then each stage's next settings, one stage at a time."""
+        offered = [
+            list(idea.variants(stage.program, self.facts)) for _, stage, idea in self._stages
+        ]
+        if not all(offered):
+            return []
+        best = [settings[0] for settings in offered]
+        found = [joined(best)]
+        for place in range(1, max(len(settings) for settings in offered)):
+            for position, settings in enumerate(offered):
+                if place < len(settings):
+                    found.append(joined([*best[:position], settings[place], *best[position + 1 :]]))
+        rest = sorted(found[1:], key=self.seconds)
+        return [found[0], *rest[:7]]
+
+    def valid(self, variant: Variant) -> bool:
+        """Whether every stage accepts its setting."""
+        return all(
+            idea.valid(stage.program, own, self.facts)
+            for (_, stage, idea), own in zip(self._stages, self._parted(variant), strict=True)
+        )
+
+    def seconds(self, variant: Variant) -> float:
+        """The stages' times, one after the other."""
+        return sum(
+            idea.seconds(stage.program, own, self.facts)
+            for (_, stage, idea), own in zip(self._stages, self._parted(variant), strict=True)
+        )
+
+    def render(self, variant: Variant) -> str:
+        """One file with every stage's kernels."""
+        parts = [
+            (stage.name, idea.write(stage.program, own, self.facts))
+            for (_, stage, idea), own in zip(self._stages, self._parted(variant), strict=True)
+        ]
+        lines = [line for stage in self.plan.stages for line in stage.lines]
+        told = [f"{number}. {self._does(stage)}" for number, stage, _ in self._stages]
+        comment = f"{len(parts)} launches, one after the other: {words.listed(told)}."
+        return printed_stages(comment, lines, parts)
+
+    def _parted(self, variant: Variant) -> list[Variant]:
+        """The setting of each stage."""
+        found: list[list[tuple[str, Knob]]] = [[] for _ in self.ideas]
+        for name, value in variant.knobs:
+            number, _, knob = name.partition(".")
+            found[int(number) - 1].append((knob, value))
+        return [Variant(tuple(knobs)) for knobs in found]
+
+
+def joined(variants: Sequence[Variant]) -> Variant:
+    """The stages' settings as one, knobs prefixed by the stage's number."""
+    return Variant(
+        tuple(
+            (f"{number}.{name}", value)
+            for number, variant in enumerate(variants, 1)
+            for name, value in variant.knobs
+        )
+    )
+
+
+def lowered(text: str) -> str:
+    """A sentence as it goes on behind a colon; names in capitals stay."""
+    return text if text[1:2].isupper() else text[:1].lower() + text[1:]
