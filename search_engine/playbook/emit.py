@@ -205,13 +205,15 @@ class Writer:
             if not stride:
                 continue
             at = where[axis.name]
+            if at == "0":
+                continue
             if stride != 1:
                 at = f"({at})" if re.search(r"[^\w.]", at) else at
                 text += f" + {at} * {stride}"
             else:
                 text += f" + {at}"
         if isinstance(access, Load) and access.offset:
-            text += f" + {access.offset}"
+            text += f" {'-' if access.offset < 0 else '+'} {abs(access.offset)}"
         return text
 
     def item(self, load: Load | Inside, where: dict[str, str]) -> str:
@@ -262,6 +264,8 @@ class Writer:
         parts = []
         for axis, factor in bound.terms:
             at = where[axis]
+            if at == "0":
+                continue
             at = f"({at})" if re.search(r"[^\w.]", at) and factor != 1 else at
             parts.append(at if factor == 1 else f"{at} * {factor}")
         text = " + ".join(parts) or "0"

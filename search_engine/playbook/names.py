@@ -46,8 +46,10 @@ def unused(wish: str, taken: Iterable[str]) -> str:
 
 def element_at(address: str) -> str:
     """``x[row * 8 + col]`` of the pointer ``x + row * 8 + col``."""
-    name, _, offset = address.partition(" + ")
-    return f"{name}[{offset or 0}]"
+    found = re.fullmatch(r"(\w+)(?: ([+-]) (.*))?", address)
+    assert found is not None, address
+    name, sign, offset = found.groups("")
+    return f"{name}[{'-' if sign == '-' else ''}{offset or 0}]"
 
 
 def wrapped(head: str, items: Sequence[str], tail: str, indent: str = "") -> str:

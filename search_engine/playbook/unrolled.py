@@ -19,7 +19,7 @@ from search_engine.playbook.expression import (
     Statistic,
 )
 from search_engine.playbook.launch import count_type, rows
-from search_engine.playbook.names import element_at, wrapped
+from search_engine.playbook.names import element_at, unused, wrapped
 from search_engine.playbook.packs import narrow
 from search_engine.playbook.program import Axis, Program
 from search_engine.playbook.source import Part
@@ -153,9 +153,9 @@ class UnrolledKernel:
         lines: list[str] = []
         known: dict[Expression, str] = {}
         for value in strip.held(statistic.body):
-            name = f"{self.writer.leaf_name(value)}_strip"
-            if f"{name}[STRIP]" in "\n".join(lines):
-                name += f"_{len(known) + 1}"
+            name = unused(
+                f"{self._stem(value)}_strip", (k.partition("[")[0] for k in known.values())
+            )
             known[value] = f"{name}[{strip.position('p', strip.tap.name)}]"
             at = where | strip.where(self.out, "step")
             text = self._inline(value, {}, at)
@@ -165,7 +165,9 @@ class UnrolledKernel:
             lines += [
                 f"{indent}{compute_type(value.dtype)} {name}[STRIP];",
                 "#pragma unroll",
-                f"{indent}for (int step = 0; step < STRIP; ++step) {name}[step] = {text};",
+                f"{indent}for (int step = 0; step < STRIP; ++step) {{",
+                f"{indent}  {name}[step] = {text};",
+                f"{indent}}}",
             ]
         tap, inner = strip.tap.name, indent + "  "
         lines += ["#pragma unroll"] if strip.tap.size <= _UNROLLED else []
@@ -183,6 +185,11 @@ class UnrolledKernel:
         lines += ["#pragma unroll", f"{inner}for (int p = 0; p < OUTPUTS; ++p) {{"]
         lines += self._take_in(statistic, known, self._at_output(where), inner + "  ")
         return [*lines, f"{inner}}}", f"{indent}}}"]
+
+    def _stem(self, value: Expression) -> str:
+        """What a strip is called after: the tensor that its values come from."""
+        loads = [leaf for leaf in walk_until([value], ()) if isinstance(leaf, Load)]
+        return self.writer.tensor(loads[0].tensor) if loads else "inside"
 
     def _at_output(self, where: dict[str, str]) -> dict[str, str]:
         """The axes at the thread's p-th output; beyond the axis, at its last element."""

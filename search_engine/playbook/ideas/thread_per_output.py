@@ -17,6 +17,7 @@ from search_engine.playbook.unrolled import FOLDS, Unrolled, UnrolledKernel, tap
 
 # A sum of more terms, one after the other, has an error that a tree of sums has not.
 _MOST_TAPS = 1024
+_EFFICIENCY = 0.9  # of the copy bandwidth, by accesses of single elements
 
 
 class ThreadPerOutput(PlaybookIdea):
@@ -103,7 +104,7 @@ class ThreadPerOutput(PlaybookIdea):
 
     def seconds(self, program: Program, variant: Variant, facts: DeviceFacts) -> float:
         """One pass, or the instructions of all windows if those take longer."""
-        moved = cost.pass_seconds(program, facts, efficiency=0.9)
+        moved = sum(cost.traffic(program)) / (facts.dram_bytes_per_second * _EFFICIENCY)
         outputs = variant.number("outputs")
         strip = self._strip(program, variant.word("along")) if outputs > 1 else None
         per_output = 12.0 / outputs + 4
@@ -117,10 +118,10 @@ class ThreadPerOutput(PlaybookIdea):
         lanes = facts.sm_count * 128 * facts.clock_hz
         threads = program.row_count / outputs
         busy = min(1.0, threads / (facts.sm_count * 512))
-        issue = program.row_count * per_output / lanes / busy + cost.LAUNCH
+        issue = program.row_count * per_output / lanes / busy
         # Neighbours in one thread set the lanes of a warp apart in memory.
         spread = 1.15 if strip and strip.out == program.rows[-1] else 1.0
-        return max(moved, issue * spread)
+        return max(moved, issue * spread) + cost.LAUNCH
 
     def write(self, program: Program, variant: Variant, facts: DeviceFacts) -> Part:
         """The kernel in parts."""
