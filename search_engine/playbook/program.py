@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from functools import cached_property
-from functools import cached_property
 
 from attrs import frozen
 
