@@ -8,7 +8,8 @@ run too.
 Sums of floats carry what rounding takes from them (Knuth's two-sum), so that their error does
 not grow with the row. Moments merge by Chan, Golub and LeVeque (1983), so the mean is
 subtracted before squaring however large it is. The softmax sum is Milakov and Gimelshein's
-online form (2018). Of equal extremes the first wins, as in torch on the CPU; a NaN beats all.
+online form (2018). Of equal extremes the first wins ("argmax"), in running extremes the last
+("lastmax"), as in torch on the CPU; a NaN beats all.
 """
 
 from __future__ import annotations
@@ -139,21 +140,25 @@ def _arg_extreme(kind: str, dtype: str) -> Accumulator:
     t = compute_type(dtype)
     # An index as wide as the value leaves no gap in the struct.
     index = "long long" if t in ("double", "long long") else "int"
-    name = f"{_PREFIX[t]}Arg{kind.removeprefix('arg').capitalize()}"
-    sign, worst = (">", _LOWEST) if kind == "argmax" else ("<", _HIGHEST)
-    merge = "  if (a.value == b.value) return a.index < b.index ? a : b;\n"
-    comment = "The extreme value and where it stands; of equal ones the first."
+    first, extreme = kind.startswith("arg"), kind[-3:]
+    name = f"{_PREFIX[t]}{'Arg' if first else 'Last'}{extreme.capitalize()}"
+    sign, worst = (">", _LOWEST) if extreme == "max" else ("<", _HIGHEST)
+    tie = f"return a.index {'<' if first else '>'} b.index ? a : b;"
+    nowhere = _HIGHEST[index] if first else "-1"
+    merge = f"  if (a.value == b.value) {tie}\n"
+    order = "first" if first else "last"
+    comment = f"The extreme value and where it stands; of equal ones the {order}."
     if is_float(dtype):
         comment += " A NaN wins."
         merge += (
             "  const bool a_nan = a.value != a.value, b_nan = b.value != b.value;\n"
-            "  if (a_nan && b_nan) return a.index < b.index ? a : b;\n"
+            f"  if (a_nan && b_nan) {tie}\n"
             f"  return a_nan || (!b_nan && a.value {sign} b.value) ? a : b;"
         )
     else:
         merge += f"  return a.value {sign} b.value ? a : b;"
     return Accumulator(
-        name, t, (("value", t), ("index", index)), f"{{{worst[t]}, {_HIGHEST[index]}}}", comment,
+        name, t, (("value", t), ("index", index)), f"{{{worst[t]}, {nowhere}}}", comment,
         merge,
         f"  for (int k = 0; k < VEC; ++k) acc = merge(acc, {name}{{v[k], first + k}});",
         {"value": "{0}.value", "index": "{0}.index"},
@@ -221,6 +226,8 @@ _KINDS = {
     "min": _extreme,
     "argmax": _arg_extreme,
     "argmin": _arg_extreme,
+    "lastmax": _arg_extreme,
+    "lastmin": _arg_extreme,
     "moments": _moments,
     "softmax": _softmax,
 }

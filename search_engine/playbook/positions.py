@@ -10,13 +10,12 @@ from typing import TYPE_CHECKING
 from search_engine.graph import Node
 from search_engine.playbook.expression import (
     Apply,
-    Bound,
     Constant,
     Expression,
-    Inside,
     Position,
 )
 from search_engine.playbook.index import Affine, Index
+from search_engine.playbook.joined import inside, minus
 from search_engine.playbook.program import Unsupported
 from search_engine.playbook.reductions import Reduction
 from search_engine.playbook.views import argument, source
@@ -31,27 +30,7 @@ def position(at: Affine) -> Expression:
     """The index itself, as a value in int64."""
     if not at.terms:
         return Constant(at.constant, "int64")
-    return Position((Bound(_terms(at), at.constant, _ANYWHERE),))
-
-
-def at_least_zero(at: Affine) -> Expression:
-    """Whether an affine index is not negative."""
-    if not at.terms:
-        return Constant(at.constant >= 0, "bool")
-    return Inside((Bound(_terms(at), at.constant, _ANYWHERE),))
-
-
-def _terms(at: Affine) -> tuple[tuple[str, int], ...]:
-    total: dict[str, int] = {}
-    for axis, factor in at.terms:
-        total[axis] = total.get(axis, 0) + factor
-    return tuple(sorted((axis, factor) for axis, factor in total.items() if factor))
-
-
-def _minus(a: Affine, b: Affine, shift: int) -> Affine:
-    """a − b + shift."""
-    other = b.scaled(-1)
-    return Affine((*a.terms, *other.terms), a.constant + other.constant + shift)
+    return Position(inside(at, _ANYWHERE).bounds)
 
 
 def _arange(node: Node, index: Index, reader: Reader) -> Expression:
@@ -87,10 +66,11 @@ def _triangle(upper: bool) -> Reduction:
         diagonal = argument(node, 1, "diagonal", 0)
         assert isinstance(diagonal, int)
         row, column = index[-2:]
-        distance = _minus(column, row, -diagonal) if upper else _minus(row, column, diagonal)
+        distance = minus(column, row) if upper else minus(row, column)
+        kept = inside(distance.scaled(1, -diagonal if upper else diagonal), _ANYWHERE)
         value = reader.value(source(node), index)
         zero = Constant(0, node.dtype)
-        return Apply("where", (at_least_zero(distance), value, zero), node.dtype, node.name)
+        return Apply("where", (kept, value, zero), node.dtype, node.name)
 
     return read
 

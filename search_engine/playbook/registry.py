@@ -11,12 +11,14 @@ from search_engine.playbook.joined import JOINED
 from search_engine.playbook.norms import NORMS
 from search_engine.playbook.positions import POSITIONS
 from search_engine.playbook.reductions import REDUCTIONS, Reduction
+from search_engine.playbook.scans import SCANS
 from search_engine.playbook.windows import WINDOWS
 
 REDUCING: dict[str, Reduction] = {
     **REDUCTIONS,
     **NORMS,
     **POSITIONS,
+    **SCANS,
     **CONTRACTIONS,
     **WINDOWS,
     **JOINED,
