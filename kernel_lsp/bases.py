@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import builtins
+import sys
 from collections.abc import Sequence
 
 from kernel_lsp.classes import ModuleClass, Part
@@ -19,6 +21,12 @@ _KNOWN_MODULES = frozenset(
 )
 _NO_MODULES = frozenset({"Parameter", "UninitializedParameter", "UninitializedBuffer", "Buffer"})
 _NO_FORWARD = frozenset({_MODULE, "torch.nn.ModuleList", "torch.nn.ModuleDict"}) | _KNOWN_MODULES
+# Where bases come from that are no modules: torch's are told by their names instead.
+_NO_MODULE_SOURCES = frozenset({"torch"} | sys.stdlib_module_names)
+_NO_MODULE_NAMES = frozenset(dir(builtins)) | {
+    *("ABC", "Enum", "Function", "Generic", "IntEnum", "NamedTuple", "Protocol", "StrEnum"),
+    *("TypedDict", "BaseModel", "Dataset", "Optimizer", "TestCase", "Module"),
+}
 
 
 def modules_of(parts: Sequence[Part]) -> frozenset[tuple[int, str]]:
@@ -54,7 +62,23 @@ class _Resolver:
         self._ancestors: dict[str, frozenset[str]] = {}
 
     def is_module(self, qualname: str) -> bool:
-        return any(_is_torch_module(name) for name in self.ancestors(qualname))
+        """Certain through torch's own classes; likely where a base comes from another file.
+
+        Whether that one is a module is only known when the file is imported. With a
+        ``forward``, which ``has_forward`` asks for, hardly anything else is.
+        """
+        ancestors = self.ancestors(qualname)
+        return any(_is_torch_module(n) or self._is_elsewhere(n) for n in ancestors)
+
+    def _is_elsewhere(self, name: str) -> bool:
+        top, _, rest = name.partition(".")
+        last = rest.rpartition(".")[2] or top
+        return not (
+            name in self._classes
+            or top in _NO_MODULE_SOURCES
+            or last in _NO_MODULE_NAMES
+            or not last[:1].isupper()
+        )
 
     def has_forward(self, qualname: str) -> bool:
         if self._classes[qualname].forward_line is not None:

@@ -87,12 +87,13 @@ def read(text: str) -> Part:
             for name in statement.names:
                 local = name.asname or name.name.partition(".")[0]
                 imports.append((local, name.name if name.asname else local))
-        elif isinstance(statement, ast.ImportFrom) and statement.module and not statement.level:
+        elif isinstance(statement, ast.ImportFrom):
+            module = "." * statement.level + (statement.module or "")
             for name in statement.names:
                 if name.name == "*":
-                    stars.append(statement.module)
+                    stars.append(module)
                 else:
-                    imports.append((name.asname or name.name, f"{statement.module}.{name.name}"))
+                    imports.append((name.asname or name.name, f"{module}.{name.name}"))
         elif isinstance(statement, ast.Assign) and (value := _dotted(statement.value)):
             aliases += [(t.id, value) for t in statement.targets if isinstance(t, ast.Name)]
     return Part(tuple(classes), tuple(imports), tuple(stars), tuple(aliases))

@@ -272,7 +272,7 @@ def _task(
     return Task(
         path=path,
         qualname=qualname,
-        module_name=locate(path).module_name,
+        module_name=locate(path, request.text).module_name,
         fingerprint=fingerprint(request.text, qualname) or "",
         inputs_from=source.kind,
         construction=source.construction,

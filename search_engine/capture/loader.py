@@ -7,6 +7,7 @@ in place of the file on disk.
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import importlib
 import importlib.abc
@@ -24,6 +25,7 @@ from attrs import frozen
 
 from search_engine.capture.where import failed, place
 from search_engine.errors import CaptureError
+from search_engine.source import parse_or_none
 
 
 @frozen
@@ -36,19 +38,62 @@ class Location:
     is_package: bool
 
 
-def locate(path: str) -> Location:
-    """The name under which Python would import the file at ``path``."""
+def locate(path: str, text: str = "") -> Location:
+    """The name under which Python would import the file at ``path``.
+
+    Folders with an ``__init__.py`` are packages. Others are where the file's own imports
+    (``text``) say so: by their dots, or by a folder's name that nothing else answers to.
+    """
     file = Path(path).absolute()
     is_package = file.name == "__init__.py"
     # Dots would be taken for packages. KernelBench's "19_ReLU" is a fine name for importlib.
     parts = [] if is_package else [file.stem.replace(".", "_")]
     folder = file.parent
-    while (folder / "__init__.py").is_file() and folder != folder.parent:
+    level, names = _imports(text)
+    depth = 0
+    while folder != folder.parent and (
+        (folder / "__init__.py").is_file() or depth < level or _is_named(folder, names)
+    ):
         parts.insert(0, folder.name)
         folder = folder.parent
+        depth += 1
     if parts == ["__main__"]:
         parts = ["main"]
     return Location(".".join(parts), str(folder), str(file.parent), is_package)
+
+
+def _imports(text: str) -> tuple[int, set[str]]:
+    """The most dots of a relative import, and the packages that absolute ones begin with."""
+    level, names = 0, set()
+    tree = parse_or_none(text)
+    for node in [] if tree is None else ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            level = max(level, node.level)
+            if not node.level and node.module:
+                names.add(node.module.partition(".")[0])
+        elif isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+    return level, names
+
+
+def _is_named(folder: Path, names: set[str]) -> bool:
+    """Whether the folder, or one above it, is a package of ``names`` without ``__init__.py``.
+
+    A name that Python finds elsewhere is another package.
+    """
+    for above in (folder, *folder.parents):
+        if above.name in names:
+            return not (above.parent / f"{above.name}.py").exists() and _is_missing(above)
+    return False
+
+
+def _is_missing(folder: Path) -> bool:
+    """Whether Python finds no package of the folder's name, or that very folder."""
+    try:
+        found = importlib.util.find_spec(folder.name)
+    except (ImportError, ValueError):
+        return True
+    return found is None or str(folder) in (found.submodule_search_locations or ())
 
 
 class _BufferLoader(importlib.machinery.SourceFileLoader):
@@ -100,7 +145,7 @@ def load(path: str, text: str) -> ModuleType:
     work later on, and ``sys.argv`` bare. Raises CaptureError, one sentence with the line.
     """
     path = str(Path(path).absolute())
-    location = locate(path)
+    location = locate(path, text)
     _syntax(path, text)
     _forget_buffers()
     _shadowing(location, path)
@@ -149,8 +194,10 @@ def _shadowing(location: Location, path: str) -> None:
     loaded = sys.modules.get(top)
     if loaded is None:
         return
-    origin = getattr(loaded, "__file__", None)
-    if origin is None or not Path(origin).is_relative_to(location.root):
+    # A package without __init__.py has folders and no file.
+    file = getattr(loaded, "__file__", None)
+    origins = [file] if file else list(getattr(loaded, "__path__", ()))
+    if not any(Path(origin).is_relative_to(location.root) for origin in origins):
         raise CaptureError(
             f"{Path(path).name} has the name of the module {top!r} that Python or torch uses: "
             "rename the file."
