@@ -75,6 +75,7 @@ class Toolchain:
         if self.gcc:
             return (
                 *("-fsanitize=thread", "--param", "tsan-instrument-func-entry-exit=0"),
+                "-fno-plt",  # a jump less for each access
                 *("-fno-tree-sra", "-fno-ipa-sra", "-fno-tree-vectorize"),
                 "-fno-optimize-sibling-calls",  # a jump into memcpy would hide the line
             )

@@ -16,51 +16,28 @@
 #include <cstdlib>
 #include <cstring>
 
-#include "runtime.h"
+#include "shadow.h"
 
 namespace simt {
 
-extern "C" unsigned char simt_dynamic_shared[];
-
-struct Access {
-  uint32_t interval;
-  uint16_t thread;
-  uint16_t clock;  // of the lane, see Warp::clocks
-  uint32_t place;  // offset in the module, or a source line with the top bit set
-};
-
-struct Cell {
-  Access writer, reader;
-  uint16_t reader2, clock2;  // a second reader of the same interval
-  uint8_t written, read;     // bytes of the cell, bits 0..3
-  uint8_t atomic;            // the writer was an atomic
-  uint8_t two;               // whether reader2 holds
-};
-static_assert(sizeof(Cell) == 32, "");
-
-// A stretch of memory with its cells.
-struct Shadow {
-  uintptr_t begin, end;
-  Cell* cells;
-};
-
-static Shadow of_arena, of_dynamic, of_module;
-static uint32_t* initialised[2];  // shared memory: block run << 5 | in flight << 4 | bytes written
-static uint8_t* kinds;            // per cell of the module: 0 nothing, 1 shared, 2 global, 3 ignored
-static constexpr uint32_t IN_FLIGHT = 16;
-static uint32_t now, launch_start, block_start, block_run;
+Slice slice;
+Shadow of_arena, of_dynamic, of_module;
+uint8_t* kinds;
+bool write_pending;
+const Range* range_at[SITES];
 static bool fence_used, initialised_unknown;
-static const Range* last_range;
 
 // A write over another thread's write in one interval: harmless if it stores the same bytes.
+// `write_pending` says that there is one.
 static struct {
-  bool active, cross_block;
+  bool cross_block;
   uintptr_t address;
   uint32_t size;
   unsigned char before[16];
   uintptr_t pc;
   int line;
-  Access other;
+  Who other;
+  uint32_t other_place;
 } pending;
 
 static void* reserve(size_t size) {
@@ -71,13 +48,15 @@ static void* reserve(size_t size) {
     fprintf(stderr, "no memory for the checks\n");
     _exit(3);
   }
+  // Eight times the memory that it stands for: with small pages, faults cost more than checks.
+  if (size >= 4 << 20) madvise(memory, size, MADV_HUGEPAGE);
   return memory;
 }
 
 static Shadow make_shadow(uintptr_t begin, uintptr_t end) {
   begin &= ~(uintptr_t)3;
   size_t cells = (end - begin + 3) / 4;
-  return {begin, end, (Cell*)reserve(cells * sizeof(Cell))};
+  return {begin, end - begin, (Cell*)reserve(cells * sizeof(Cell)), nullptr};
 }
 
 void check_start(uintptr_t writable_begin, uintptr_t writable_end) {
@@ -91,13 +70,13 @@ void check_start(uintptr_t writable_begin, uintptr_t writable_end) {
   }
   if (end == 0) begin = 0;
   of_module = make_shadow(begin, end);
-  size_t cells = (of_module.end - of_module.begin + 3) / 4;
-  initialised[0] = (uint32_t*)reserve(MAX_DYNAMIC_SHARED);
-  initialised[1] = (uint32_t*)reserve(cells * 4);
+  size_t cells = (of_module.size + 3) / 4;
+  of_dynamic.initialised = (uint32_t*)reserve(MAX_DYNAMIC_SHARED);
+  of_module.initialised = (uint32_t*)reserve(cells * 4);
   kinds = (uint8_t*)reserve(cells);
   for (size_t i = 0; i < variable_count; ++i)
     for (uintptr_t a = variables[i].begin; a < variables[i].end; a += 4)
-      kinds[(a - of_module.begin) / 4] = variables[i].guard ? 3 : variables[i].shared ? 1 : 2;
+      kinds[(a - of_module.begin) / 4] = variables[i].guard ? IGNORED : variables[i].shared ? SHARED : GLOBAL;
 }
 
 // --- reporting -----------------------------------------------------------------------------
@@ -108,17 +87,17 @@ static uint32_t place_of(uintptr_t pc, int line) {
 
 // The other party of a race is told as `@offset` or `#line`, which the reader of the report
 // turns into a line.
-static void report_race(const char* what, const Access& other, bool cross_block, uintptr_t pc,
-                        int line) {
+static void report_race(const char* what, Who other, uint32_t place, bool cross_block,
+                        uintptr_t pc, int line) {
   if (cross_block && fence_used) return;
   char text[200];
-  bool is_line = other.place >> 31;
-  uint32_t where = other.place & 0x7fffffff;
+  bool is_line = place >> 31;
+  uint32_t where = place & 0x7fffffff;
   if (cross_block) {
     snprintf(text, sizeof text, "%s by another block %c%u without an order between them", what,
              is_line ? '#' : '@', where);
   } else {
-    const Dim& t = block->threads[other.thread].index;
+    const Dim& t = block->threads[thread_of(other)].index;
     snprintf(text, sizeof text, "%s by thread (%u, %u, %u) %c%u with no barrier between", what,
              t.x, t.y, t.z, is_line ? '#' : '@', where);
   }
@@ -132,18 +111,18 @@ static void report_race(const char* what, const Access& other, bool cross_block,
 }
 
 void check_slice_end() {
-  if (!pending.active) return;
-  pending.active = false;
+  if (!write_pending) return;
+  write_pending = false;
   if (memcmp((void*)pending.address, pending.before, pending.size) != 0)
-    report_race("another value was written here", pending.other, pending.cross_block, pending.pc,
-                pending.line);
+    report_race("another value was written here", pending.other, pending.other_place,
+                pending.cross_block, pending.pc, pending.line);
 }
 
 // --- intervals -------------------------------------------------------------------------------
 
 void check_launch_begin() {
-  launch_start = block_start = ++now;
-  last_range = nullptr;
+  slice.launch_start = slice.block_start = ++slice.now;
+  memset(range_at, 0, sizeof range_at);
 }
 
 void check_launch_end() {
@@ -151,23 +130,24 @@ void check_launch_end() {
   fence_used = false;
 }
 
-void check_block_begin(bool first_time) {
-  block_start = ++now;
-  ++block_run;
-  initialised_unknown = !first_time;
-  for (uint32_t w = 0; w < block->warp_count; ++w) {
-    memset(block->warps[w].clocks, 0, sizeof block->warps[w].clocks);
-    block->warps[w].clocks_used = false;
-  }
-}
-
-void check_barrier_released() {
-  ++now;
+static void forget_clocks() {
   for (uint32_t w = 0; w < block->warp_count; ++w) {
     if (!block->warps[w].clocks_used) continue;
     memset(block->warps[w].clocks, 0, sizeof block->warps[w].clocks);
     block->warps[w].clocks_used = false;
   }
+}
+
+void check_block_begin(bool first_time) {
+  slice.block_start = ++slice.now;
+  ++slice.block_run;
+  initialised_unknown = !first_time;
+  forget_clocks();
+}
+
+void check_barrier_released() {
+  ++slice.now;
+  forget_clocks();
 }
 
 void check_warp_synchronised(Warp& warp, uint32_t lanes) {
@@ -191,11 +171,12 @@ static inline bool ordered(uint32_t other, uint16_t clock) {
 }
 
 // 0: ordered, 1: not, 2: not, and by another block.
-static inline int conflict(const Access& a, bool shared) {
-  if (a.interval < launch_start) return 0;
-  if (a.interval < block_start) return shared ? 0 : 2;
-  if (a.interval < now) return 0;
-  return ordered(a.thread, a.clock) ? 0 : 1;
+static inline int conflict(Who a, bool shared) {
+  uint32_t interval = interval_of(a);
+  if (interval < slice.launch_start) return 0;
+  if (interval < slice.block_start) return shared ? 0 : 2;
+  if (interval < slice.now) return 0;
+  return ordered(thread_of(a), clock_of(a)) ? 0 : 1;
 }
 
 // --- accesses ----------------------------------------------------------------------------------
@@ -206,55 +187,58 @@ static void check_cell(Cell& cell, uint8_t bytes, bool write, bool atomic, bool 
   if ((cell.written & bytes) && !same_writer_kind) {
     int bad = conflict(cell.writer, shared);
     if (bad && write && !atomic && !cell.atomic) {
-      if (!pending.active && size <= 16) {
-        pending = {true, bad == 2, address, size, {}, pc, line, cell.writer};
+      if (!write_pending && size <= 16) {
+        write_pending = true;
+        pending = {bad == 2, address, size, {}, pc, line, cell.writer, cell.writer_place};
         memcpy(pending.before, (void*)address, size);
       }
     } else if (bad) {
-      report_race(write ? "written here and" : "read here, written", cell.writer, bad == 2, pc,
-                  line);
+      report_race(write ? "written here and" : "read here, written", cell.writer,
+                  cell.writer_place, bad == 2, pc, line);
     }
   }
+  const uint32_t now = slice.now;
   if (write && (cell.read & bytes)) {
     int bad = conflict(cell.reader, shared);
-    if (!bad && cell.two && cell.reader.interval == now && !ordered(cell.reader2, cell.clock2)) {
-      Access second = cell.reader;
-      second.thread = cell.reader2;
-      report_race("written here, read", second, false, pc, line);
-    } else if (bad) {
-      report_race("written here, read", cell.reader, bad == 2, pc, line);
-    }
+    if (!bad && cell.two && interval_of(cell.reader) == now &&
+        !ordered(cell.reader2, cell.clock2))
+      report_race("written here, read", cell.reader2, cell.reader_place, false, pc, line);
+    else if (bad)
+      report_race("written here, read", cell.reader, cell.reader_place, bad == 2, pc, line);
   }
-  uint16_t clock =
-      (uint16_t)block->warps[thread_index / 32].clocks[thread_index & 31][thread_index & 31];
-  Access mine = {now, (uint16_t)thread_index, clock, place_of(pc, line)};
+  uint32_t place = place_of(pc, line);
   if (write) {
-    bool goes_on = cell.writer.interval == now && cell.writer.thread == thread_index;
+    bool again = goes_on(cell.writer, slice.mine);
     // A thread's plain write stays one, also under an atomic of its own.
-    cell.atomic = atomic && !(goes_on && cell.written && !cell.atomic);
-    cell.written = goes_on ? cell.written | bytes : bytes;
-    cell.writer = mine;
-    if (cell.reader.interval != now) cell.read = 0, cell.two = 0;
+    cell.atomic = atomic && !(again && cell.written && !cell.atomic);
+    cell.written = again ? cell.written | bytes : bytes;
+    cell.writer = slice.mine;
+    cell.writer_place = place;
+    if (interval_of(cell.reader) != now) cell.read = 0, cell.two = 0;
     return;
   }
-  if (!cell.read || cell.reader.interval != now) {
-    cell.reader = mine;
+  uint32_t first = thread_of(cell.reader);
+  if (!cell.read || interval_of(cell.reader) != now) {
+    cell.reader = slice.mine;
+    cell.reader_place = place;
     cell.read = bytes;
     cell.two = 0;
-  } else if (cell.reader.thread == thread_index) {
-    cell.reader = mine;
+  } else if (first == thread_index) {
+    cell.reader = slice.mine;
+    cell.reader_place = place;
     cell.read |= bytes;
   } else {
     cell.read |= bytes;
-    // Two readers are enough if they are of different warps: a writer differs from one.
-    bool replaces = !cell.two || cell.reader2 == thread_index ||
-                    cell.reader2 / 32 == cell.reader.thread / 32;
-    if (replaces) cell.reader2 = (uint16_t)thread_index, cell.clock2 = clock, cell.two = 1;
+    bool replaces = !cell.two || cell.reader2 == thread_index || cell.reader2 / 32 == first / 32;
+    if (replaces)
+      cell.reader2 = (uint16_t)thread_index, cell.clock2 = clock_of(slice.mine), cell.two = 1;
   }
 }
 
-static void check_cells(Shadow& shadow, uint32_t* init, uintptr_t address, uint32_t size,
-                        bool write, bool atomic, bool shared, uintptr_t pc, int line) {
+static void check_cells(Shadow& shadow, uintptr_t address, uint32_t size, bool write, bool atomic,
+                        bool shared, uintptr_t pc, int line) {
+  uint32_t* init = shared ? shadow.initialised : nullptr;
+  const uint32_t block_run = slice.block_run;
   bool uninitialised = false, in_flight = false;
   for (uintptr_t a = address; a < address + size;) {
     size_t index = (a - shadow.begin) / 4;
@@ -285,18 +269,19 @@ static void check_cells(Shadow& shadow, uint32_t* init, uintptr_t address, uint3
 }
 
 void check_in_flight(uintptr_t address, uint32_t size) {
-  uintptr_t dynamic = (uintptr_t)simt_dynamic_shared;
-  bool is_dynamic = address - dynamic < MAX_DYNAMIC_SHARED;
-  uint32_t* state = initialised[is_dynamic ? 0 : 1];
-  size_t first = (address - (is_dynamic ? of_dynamic.begin : of_module.begin)) / 4;
-  for (size_t i = first; i < first + size / 4; ++i) state[i] = block_run << 5 | IN_FLIGHT;
+  bool is_dynamic = address - of_dynamic.begin < of_dynamic.size;
+  Shadow& shadow = is_dynamic ? of_dynamic : of_module;
+  size_t first = (address - shadow.begin) / 4;
+  for (size_t i = first; i < first + size / 4; ++i) {
+    shadow.initialised[i] = slice.block_run << 5 | IN_FLIGHT;
+    shadow.cells[i].written = 0;  // no read may take the quick way
+  }
 }
 
-static const Range* range_of(uintptr_t begin, uintptr_t end) {
-  if (last_range && begin >= last_range->begin && end <= last_range->end) return last_range;
+static const Range* range_of(uintptr_t begin, uintptr_t end, uintptr_t pc) {
   for (size_t i = 0; i < launch->buffer_count; ++i) {
     const Range& r = launch->buffers[i];
-    if (begin >= r.begin && end <= r.end) return last_range = &r;
+    if (begin >= r.begin && end <= r.end) return range_at[site_of(pc)] = &r;
   }
   return nullptr;
 }
@@ -338,38 +323,33 @@ static const Range* range_of(uintptr_t begin, uintptr_t end) {
 void check_access(uintptr_t address, uint32_t size, bool write, bool atomic, uintptr_t pc,
                   int line) {
   if (!thread) return;
-  if (pending.active) check_slice_end();
+  if (write_pending) check_slice_end();
   uintptr_t end = address + size;
   if (address >= arena_begin && address < arena_end) {
-    const Range* range = range_of(address, end);
+    const Range* range = range_of(address, end, pc);
     if (!range) out_of_bounds(address, size, write, pc, line);
-    if (range->writable)
-      check_cells(of_arena, nullptr, address, size, write, atomic, false, pc, line);
-    else if (write)
-      stop("out-of-bounds", "an input is written: inputs are const", pc, line);
+    if (range->writable) check_cells(of_arena, address, size, write, atomic, false, pc, line);
+    else if (write) stop("out-of-bounds", "an input is written: inputs are const", pc, line);
     return;
   }
   if (on_current_stack(address)) return;
-  uintptr_t dynamic = (uintptr_t)simt_dynamic_shared;
-  if (address >= dynamic && end <= dynamic + launch->shared_bytes) {
-    check_cells(of_dynamic, initialised[0], address, size, write, atomic, true, pc, line);
+  if (address >= of_dynamic.begin && end <= of_dynamic.begin + launch->shared_bytes) {
+    check_cells(of_dynamic, address, size, write, atomic, true, pc, line);
     return;
   }
-  if (address >= of_module.begin && end <= of_module.end) {
-    uint8_t first = kinds[(address - of_module.begin) / 4];
-    uint8_t last = kinds[(end - 1 - of_module.begin) / 4];
-    if (first == 3) return;
+  uintptr_t offset = address - of_module.begin;
+  if (offset < of_module.size && end <= of_module.begin + of_module.size) {
+    uint8_t first = kinds[offset / 4], last = kinds[(offset + size - 1) / 4];
+    if (first == IGNORED) return;
     if (first && first == last) {
-      bool shared = first == 1;
-      check_cells(of_module, shared ? initialised[1] : nullptr, address, size, write, atomic,
-                  shared, pc, line);
+      check_cells(of_module, address, size, write, atomic, first == SHARED, pc, line);
       return;
     }
   }
   if (!write && is_builtin(address)) return;
   // Literals and tables of the module's read-only part.
   if (!write && address >= module_begin && end <= module_end &&
-      !(address >= of_module.begin && address < of_module.end))
+      offset >= of_module.size)
     return;
   out_of_bounds(address, size, write, pc, line);
 }

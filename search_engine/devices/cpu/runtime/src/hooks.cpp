@@ -2,7 +2,7 @@
 // library that usually answers (libtsan) is not linked.
 #include <cstring>
 
-#include "runtime.h"
+#include "shadow.h"
 
 using namespace simt;
 
@@ -14,7 +14,20 @@ static inline void access(void* address, uint32_t size, bool write, void* caller
     count_access((uintptr_t)address, size, write, false, pc);
 }
 
-[[gnu::noinline]] static void misaligned(void* address, uint32_t size, void* caller) {
+[[gnu::cold, gnu::noinline]] static void slowly(void* address, uint32_t size, bool write,
+                                                  void* caller) {
+  access(address, size, write, caller);
+}
+
+template <uint32_t size, bool write>
+static inline void aligned_access(void* address, void* caller) {
+  if (mode == Mode::check &&
+      check_quickly<size, write>((uintptr_t)address, (uintptr_t)caller - 1))
+    return;
+  slowly(address, size, write, caller);
+}
+
+[[gnu::cold, gnu::noinline]] static void misaligned(void* address, uint32_t size, void* caller) {
   if (mode != Mode::check || !thread || on_current_stack((uintptr_t)address)) return;
   char text[96];
   __builtin_snprintf(text, sizeof text, "an access of %u bytes at an address that is no multiple of %u",
@@ -25,14 +38,14 @@ static inline void access(void* address, uint32_t size, bool write, void* caller
 
 #define HOOKS(size)                                                              \
   void __tsan_read##size(void* a) {                                             \
-    if (size > 1 && ((uintptr_t)a & (size - 1)))                                \
-      misaligned(a, size, __builtin_return_address(0));                         \
-    access(a, size, false, __builtin_return_address(0));                        \
+    void* caller = __builtin_return_address(0);                                 \
+    if (size > 1 && ((uintptr_t)a & (size - 1))) misaligned(a, size, caller);   \
+    aligned_access<size, false>(a, caller);                                     \
   }                                                                             \
   void __tsan_write##size(void* a) {                                            \
-    if (size > 1 && ((uintptr_t)a & (size - 1)))                                \
-      misaligned(a, size, __builtin_return_address(0));                         \
-    access(a, size, true, __builtin_return_address(0));                         \
+    void* caller = __builtin_return_address(0);                                 \
+    if (size > 1 && ((uintptr_t)a & (size - 1))) misaligned(a, size, caller);   \
+    aligned_access<size, true>(a, caller);                                      \
   }                                                                             \
   void __tsan_unaligned_read##size(void* a) {                                   \
     access(a, size, false, __builtin_return_address(0));                        \

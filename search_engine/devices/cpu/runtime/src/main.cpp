@@ -179,7 +179,8 @@ int main() {
   dlopen("libm.so.6", RTLD_NOW | RTLD_GLOBAL);
   simt_hooked = mode != Mode::plain;
   void* arena = mmap(nullptr, arena_size, PROT_READ | PROT_WRITE,
-                     arena_fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE : MAP_SHARED,
+                     arena_fd < 0 ? MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE
+                                  : MAP_SHARED | MAP_POPULATE,
                      arena_fd, 0);
   if (arena == MAP_FAILED) refuse("the arena cannot be mapped");
   if (arena_fd >= 0) close(arena_fd);

@@ -87,15 +87,19 @@ extern uintptr_t arena_begin, arena_end, module_begin, module_end;
 
 constexpr uint32_t MAX_DYNAMIC_SHARED = 232448;
 
-// --- scheduler.cpp ---
+// --- fibers.cpp ---
 void scheduler_start(uint64_t most_threads);
-// Runs the block until it has ended (true) or waits at the grid's barrier (false).
-bool run_block();
+void leave();                 // the thread in progress waits
+void resume(uint32_t index);  // from the scheduler: lane `index` and those of its warp behind it
 [[noreturn]] void no_memory();
 [[noreturn]] void end_launch_from_thread();  // after a finding that allows no going on
 bool on_guard_page(uintptr_t address);
 bool on_current_stack(uintptr_t address);
 bool is_builtin(uintptr_t address);  // threadIdx and its kind
+
+// --- scheduler.cpp ---
+// Runs the block until it has ended (true) or waits at the grid's barrier (false).
+bool run_block();
 
 // --- copies.cpp ---
 void forget_copies(Thread& of);

@@ -1,14 +1,12 @@
 // Blocks, warps and threads. A warp runs alone from barrier to barrier: its ready lanes run
 // one after the other until each waits or ends, then what they wait for is resolved.
-#include <sys/mman.h>
-#include <unistd.h>
-
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 
-#include "context.h"
 #include "runtime.h"
+
+extern "C" int simt_lane;
 
 namespace simt {
 
@@ -21,108 +19,6 @@ bool stopped;
 const Variable* variables;
 size_t variable_count;
 uintptr_t arena_begin, arena_end, module_begin, module_end;
-
-}  // namespace simt
-
-// The built-in variables, constant as kernels see them; in one section, so that reads of them
-// (which clang reports and gcc does not) are known.
-#define BUILTIN __attribute__((section("simt_builtins")))
-extern "C" {
-BUILTIN simt::Dim simt_thread_index, simt_block_index, simt_block_size, simt_grid_size;
-BUILTIN int simt_lane;
-BUILTIN bool simt_hooked;
-extern const unsigned char __start_simt_builtins[], __stop_simt_builtins[];
-alignas(1024) unsigned char simt_dynamic_shared[simt::MAX_DYNAMIC_SHARED];
-}
-
-namespace simt {
-
-// --- stacks ----------------------------------------------------------------------------
-
-static unsigned char* stacks;
-static size_t stack_size, stacks_made, stack_most;
-static int* free_stacks;
-static size_t free_count;
-static void* scheduler_pointer;
-static constexpr size_t GUARD = 4096;
-
-void scheduler_start(uint64_t most_threads) {
-  stack_most = most_threads;
-  stack_size = most_threads <= 2048 ? 256 * 1024 : 64 * 1024;
-  stacks = (unsigned char*)mmap(nullptr, stack_most * stack_size, PROT_READ | PROT_WRITE,
-                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  free_stacks = (int*)calloc(stack_most, sizeof(int));
-  if (stacks == MAP_FAILED || !free_stacks) {
-    fprintf(stderr, "no memory for %zu stacks\n", stack_most);
-    _exit(3);
-  }
-}
-
-static int take_stack() {
-  if (free_count) return free_stacks[--free_count];
-  // Lowest page of each is a guard; past the kernel's usual limit of 65,530 mappings
-  // stacks go without.
-  if (stacks_made < 30000) mprotect(stacks + stacks_made * stack_size, GUARD, PROT_NONE);
-  return (int)stacks_made++;
-}
-
-bool on_guard_page(uintptr_t address) {
-  uintptr_t base = (uintptr_t)stacks;
-  if (address < base || address >= base + stacks_made * stack_size) return false;
-  return (address - base) % stack_size < GUARD;
-}
-
-bool is_builtin(uintptr_t address) {
-  return address >= (uintptr_t)__start_simt_builtins && address < (uintptr_t)__stop_simt_builtins;
-}
-
-bool on_current_stack(uintptr_t address) {
-  return thread && address - ((uintptr_t)stacks + thread->stack * stack_size) < stack_size;
-}
-
-// --- switching ---------------------------------------------------------------------------
-
-static void leave() {
-  if (mode == Mode::check) check_slice_end();
-  simt_switch(&thread->stack_pointer, scheduler_pointer);
-}
-
-static void thread_main() {
-  launch->entry(launch->arguments);
-  thread->state = DONE;
-  leave();
-  abort();
-}
-
-void no_memory() {
-  fprintf(stderr, "no memory\n");
-  _exit(3);
-}
-
-void end_launch_from_thread() {
-  stopped = true;
-  void* unused;
-  simt_switch(&unused, scheduler_pointer);
-  abort();
-}
-
-static inline void resume(uint32_t index) {
-  Thread& next = block->threads[index];
-  if (next.stack < 0) {
-    next.stack = take_stack();
-    next.stack_pointer =
-        fresh_stack(stacks + (size_t)(next.stack + 1) * stack_size, thread_main);
-  }
-  thread = &next;
-  thread_index = index;
-  simt_thread_index = next.index;
-  simt_lane = (int)(index & 31);
-  simt_switch(&scheduler_pointer, next.stack_pointer);
-  if (next.state == DONE && !stopped) {
-    free_stacks[free_count++] = next.stack;
-    next.stack = -1;
-  }
-}
 
 // --- waiting: called by kernels -----------------------------------------------------------
 
@@ -201,15 +97,34 @@ static const char* waits_for(const Thread& t) {
   }
 }
 
+static void released(Warp& warp, uint8_t kind, uint32_t lanes) {
+  if (kind == 1 && mode == Mode::check) check_warp_synchronised(warp, lanes);
+  if (mode == Mode::count) count_collective(lanes);
+}
+
+// What nearly every collective is: all 32 lanes at the same one.
+static bool resolve_whole_warp(Thread* t, Warp& warp) {
+  for (uint32_t i = 0; i < 32; ++i)
+    if (t[i].state != AT_COLLECTIVE || t[i].mask != ~0u || t[i].kind != t[0].kind) return false;
+  for (uint32_t i = 0; i < 32; ++i) {
+    warp.published[i] = t[i].value;
+    t[i].present = ~0u;
+    t[i].state = READY;
+  }
+  released(warp, t[0].kind, ~0u);
+  return true;
+}
+
 // Releases every group of lanes that is complete; false where none is.
 static bool resolve_collectives(uint32_t first, uint32_t lanes, Warp& warp) {
   Thread* t = block->threads + first;
+  if (lanes == 32 && resolve_whole_warp(t, warp)) return true;
   uint32_t exited = lanes == 32 ? 0 : ~0u << lanes, waiting = 0;
   for (uint32_t i = 0; i < lanes; ++i) {
     if (t[i].state == DONE) exited |= 1u << i;
     if (t[i].state == AT_COLLECTIVE) waiting |= 1u << i;
   }
-  bool released = false;
+  bool any = false;
   for (uint32_t left = waiting; left;) {
     uint32_t i = (uint32_t)__builtin_ctz(left);
     uint32_t mask = t[i].mask, needed = mask & ~exited;
@@ -227,12 +142,11 @@ static bool resolve_collectives(uint32_t first, uint32_t lanes, Warp& warp) {
       t[j].present = needed;
       t[j].state = READY;
     }
-    if (t[i].kind == 1 && mode == Mode::check) check_warp_synchronised(warp, needed);
-    if (mode == Mode::count) count_collective(needed);
+    released(warp, t[i].kind, needed);
     left &= ~needed;
-    released = true;
+    any = true;
   }
-  return released;
+  return any;
 }
 
 // __activemask(): when nothing else moves, the lanes at one line are the converged ones.
@@ -282,6 +196,8 @@ static void run_warp(uint32_t index) {
         resume(i);
         if (stopped) return;
       }
+    }
+    for (uint32_t i = first; i < first + lanes; ++i) {
       ThreadState state = block->threads[i].state;
       at_collective += state == AT_COLLECTIVE;
       at_convergence += state == AT_CONVERGENCE;
