@@ -1,4 +1,4 @@
-"""The cpu device's checking run, per access, beside another commit's; rounds take turns, the least CPU time counts.
+"""The cpu device's checking run, per access, beside another commit's, in turns: least CPU time.
 
 Three kernels: a pointwise one (float4, no shared memory), LayerNorm (two reductions a row,
 shuffles), a matrix product through shared memory. Each commit runs in a process of its own.
