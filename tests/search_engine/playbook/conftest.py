@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
+import math
 import textwrap
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +17,8 @@ from search_engine.contract.parse import parse
 from search_engine.devices._base import Rejected
 from search_engine.errors import SetupError
 from search_engine.hardware import H200
+from search_engine.playbook import cost
+from search_engine.playbook.plan import plans
 from search_engine.task import CaptureRequest
 
 HEADER = "import torch\nimport torch.nn as nn\nimport torch.nn.functional as F\n\n"
@@ -87,6 +92,58 @@ def agree(cpu):
         captured.restore()
 
     return run
+
+
+@pytest.fixture(scope="session")
+def interpreter():
+    """The module that executes programs exactly (``interpret.py``)."""
+    path = Path(__file__).with_name("interpret.py")
+    spec = importlib.util.spec_from_file_location("playbook_interpret", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture
+def means(interpreter):
+    """Holds what the analyser makes of a task, executed exactly, against torch in fp64.
+
+    ``special`` puts NaN, infinities, zeros and ties among the floating inputs.
+    """
+
+    def compare(captured, draws=(("default", 1), ("mean1000", 2)), special=False, reach=1e-9):
+        found = plans(captured.task, H200, lambda program: cost.least_seconds(program, H200))
+        for distribution, seed in draws:
+            captured.randomise(seed, distribution)
+            call = captured.draw(seed, distribution)
+            tensors = captured.tensors(call)
+            if special:
+                for tensor in tensors.values():
+                    _sprinkle(tensor, seed)
+            exact = _in_double(captured, call)
+            out = interpreter.interpret_plan(found[0], captured.task, tensors)
+            for name, expected in exact.items():
+                error = interpreter.exact_error(out[name], expected)
+                assert error <= _reach(out[name].dtype, reach), (name, distribution, error)
+        captured.restore()
+        return found[0]
+
+    return compare
+
+
+def _reach(dtype: torch.dtype, exact: float) -> float:
+    """What rounding the stored result may cost."""
+    own = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 8e-3}
+    return max(own.get(dtype, 0.0), exact)
+
+
+def _sprinkle(tensor: torch.Tensor, seed: int) -> None:
+    if not tensor.is_floating_point() or tensor.numel() < 8:
+        return
+    places = torch.randperm(tensor.numel(), generator=torch.Generator().manual_seed(seed))
+    values = [math.nan, math.inf, -math.inf, 0.0, 1.0, 1.0, 1.0, 1e-40]
+    for place, value in zip(places.tolist(), values, strict=False):
+        tensor.view(-1)[place] = value
 
 
 _EPSILON = {torch.float16: 1e-3, torch.bfloat16: 8e-3, torch.float64: 1e-14}
