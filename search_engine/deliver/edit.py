@@ -284,9 +284,19 @@ def _without_import(
             start -= before
         else:
             end += after
-    elif start == 0:
+    elif start == 0 or (lines[start - 1].lstrip().startswith("#") and _opens(tree, lines, end)):
         end += _blank_run(lines, end, 1)
     return TextEdit(start, end, "")
+
+
+def _opens(tree: ast.Module, lines: list[str], line: int) -> bool:
+    """Whether relative imports follow, a section of their own behind a blank line.
+
+    Then a sorter put the import between them and the comment above them.
+    """
+    after = line + _blank_run(lines, line, 1) + 1
+    found = [node for node in tree.body if node.lineno == after]
+    return after > line + 1 and bool(found) and bool(getattr(found[0], "level", 0))
 
 
 def _blank(lines: list[str], line: int) -> bool:

@@ -18,6 +18,8 @@ _PARTS = (
     "deliver/reached.py",
     "deliver/template/launcher.py",
     "deliver/template/launch.py",
+    "deliver/template/arguments.py",
+    "deliver/template/state.py",
     "deliver/template/guard.py",
     "deliver/template/forward.py",
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Protocol
 
 from attrs import field, frozen
@@ -39,9 +39,10 @@ class Observed:
 
     ``modules`` maps submodule paths ("" is the module itself, parents first) to class
     names; ``attributes`` maps dotted names to plain Python values that the kernel may have
-    been made for; ``functions`` are attributes that are code (``act``), which ``reached``
-    covers; ``absent`` are parameters and buffers that are None; ``reached`` is the hash of
-    all user code that ``forward`` reaches.
+    been made for, those of configuration objects too (``config.eps``); ``functions`` are
+    attributes that are code (``act``), which ``reached`` covers; ``absent`` are parameters
+    and buffers that are None; ``tied`` maps further names of shared ones to the first;
+    ``reached`` is the hash of all user code that ``forward`` reaches.
     """
 
     modules: dict[str, str]
@@ -49,6 +50,7 @@ class Observed:
     functions: tuple[str, ...]
     absent: tuple[str, ...]
     reached: str
+    tied: dict[str, str] = field(factory=dict)
 
 
 @frozen
@@ -83,6 +85,9 @@ def observe(module: Any, *, texts: Mapping[str, str] | None = None) -> Observed:
                 attributes[prefix + name] = value
             elif wanted and is_function(value):
                 functions[prefix + name] = value
+            elif wanted:
+                for key, item in _plain_fields(value, used):
+                    attributes[f"{prefix}{name}.{key}"] = item
         for table in (part._parameters, part._buffers):
             absent += [prefix + name for name, value in table.items() if value is None]
     reached = reachable_fingerprint(roots, tuple(functions.values()), texts)
@@ -97,7 +102,18 @@ def observe(module: Any, *, texts: Mapping[str, str] | None = None) -> Observed:
         functions=tuple(functions),
         absent=tuple(absent),
         reached=reached,
+        tied=_tied(module),
     )
+
+
+def _tied(module: Any) -> dict[str, str]:
+    """Names of parameters and buffers that another name is first for."""
+    first = {id(p): name for name, p in (*module.named_parameters(), *module.named_buffers())}
+    every = (
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    )
+    return {name: first[id(tensor)] for name, tensor in every if first[id(tensor)] != name}
 
 
 def observe_call(module: Any, call: Arguments, result: Tree) -> Called:
@@ -114,8 +130,22 @@ def _is_plain(value: Any) -> bool:
         return True
     if type(value) in (tuple, list):
         return all(_is_plain(item) for item in value)
+    if type(value) is dict:
+        return all(_is_plain(item) for pair in value.items() for item in pair)
     torch = sys.modules.get("torch")
     return torch is not None and type(value) is torch.dtype
+
+
+def _plain_fields(value: Any, used: set[str]) -> Iterator[tuple[str, Any]]:
+    """(name, value) of what a configuration object holds, as far as the code uses the names."""
+    if isinstance(value, type) or hasattr(value, "forward") or hasattr(value, "data_ptr"):
+        return
+    names = [*getattr(value, "__dict__", ())]
+    names += [name for name in getattr(type(value), "__slots__", ()) if hasattr(value, name)]
+    for name in names:
+        wanted = "*" in used or name in used
+        if wanted and not name.startswith("_") and _is_plain(getattr(value, name)):
+            yield name, getattr(value, name)
 
 
 def _plain_arguments(module: Any, call: Arguments) -> dict[str, Any]:

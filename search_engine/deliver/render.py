@@ -19,6 +19,7 @@ from search_engine.contract.signature import signatures
 from search_engine.deliver.delivery import DeliveredShape, Delivery
 from search_engine.deliver.files import signed
 from search_engine.deliver.join import NAMES, runtime
+from search_engine.deliver.layout import block, call, dictionary, number, plain, quoted, sequence
 from search_engine.deliver.names import Names, names_of
 from search_engine.deliver.observed import Called, Observed
 from search_engine.errors import DeliveryError
@@ -30,7 +31,6 @@ from search_engine.verdict import Estimate, Measurement, Verdict
 
 _WIDTH = 96
 _LINE = 88  # of an import, as ruff formats by default
-_INLINE = 64  # a longer sequence gets a line per item
 # C's integer and floating types by the names that kernels use for them.
 _C_NAMES = {
     **dict.fromkeys(("bool",), "bool"),
@@ -100,21 +100,22 @@ def render(
             same = [other for other in shapes if other.kernel.source == source]
             kernels.append(_add_kernel(files, names, places[source], same, idea, heading, facts))
     verified = {
-        "name": _plain(task.qualname),
+        "name": plain(task.qualname),
         "namespace": "",
-        "source": _plain(observed.reached),
-        "gpu": _plain(device if measured is not None else facts.name),
-        "measured": _plain(measured is not None),
-        "mode": _plain(task.mode if mode_matters else None),
-        "modules": _dictionary(observed.modules),
-        "attributes": _dictionary(observed.attributes),
-        "functions": _sequence([_quoted(name) for name in observed.functions]),
-        "absent": _sequence([_quoted(name) for name in observed.absent]),
-        "kernels": _sequence(kernels),
-        "cases": _sequence([_case(s, places[s.kernel.source], facts) for s in shapes]),
+        "source": plain(observed.reached),
+        "gpu": plain(device if measured is not None else facts.name),
+        "measured": plain(measured is not None),
+        "mode": plain(task.mode if mode_matters else None),
+        "modules": dictionary(observed.modules),
+        "attributes": dictionary(observed.attributes),
+        "functions": sequence([quoted(name) for name in observed.functions]),
+        "absent": sequence([quoted(name) for name in observed.absent]),
+        "tied": dictionary(observed.tied),
+        "kernels": sequence(kernels),
+        "cases": sequence([_case(s, places[s.kernel.source], facts) for s in shapes]),
     }
     identity = digest(repr((task.module_name, task.qualname, verified)))
-    verified["namespace"] = _plain(f"kernel_lsp_{identity}")
+    verified["namespace"] = plain(f"kernel_lsp_{identity}")
     shared, text = runtime()
     path = names.file(".py")
     files[path] = signed(path, _python_file(task, names, heading, shared, verified))
@@ -153,14 +154,14 @@ def _add_kernel(
     path = names.file(".cu", number)
     files[path] = signed(path, _kernel_file(task, kernel, idea, heading, shapes))
     name, of_text = Path(path).name, digest("".join(files[path].split()))
-    fields = [_plain(name), _plain(of_text)]
+    fields = [plain(name), plain(of_text)]
     binary = shapes[0].cubin
     if binary and _includes(kernel):
         carried = base64.encodebytes(binary).decode()
         path = names.file(".cubin.txt", number)
         files[path] = signed(path, carried)
-        fields += [_plain(Path(path).name), _plain(facts.arch)]
-        fields.append(_plain(digest("".join(carried.split()))))
+        fields += [plain(Path(path).name), plain(facts.arch)]
+        fields.append(plain(digest("".join(carried.split()))))
     return f"KernelFile({', '.join(fields)})"
 
 
@@ -264,11 +265,11 @@ def _python_file(
         _WIDTH,
     ).replace("\\", "/")
     heading = textwrap.fill(f"{task.qualname}.forward as a CUDA kernel, {heading}.", _WIDTH)
-    values = _call("Verified", [f"{name}={text}" for name, text in verified.items()])
+    values = call("Verified", [f"{name}={text}" for name, text in verified.items()])
     used = [name for name in NAMES if name in ("decorate", "explain") or f"{name}(" in values]
     imported = f"from .{shared} import {', '.join(used)}"
     if len(imported) > _LINE:
-        imported = f"from .{shared} import (\n{_block(used)})"
+        imported = f"from .{shared} import (\n{block(used)})"
     return (
         f'"""{heading}\n\n{prose}\n"""\n\n'
         "from __future__ import annotations\n\n"
@@ -288,33 +289,33 @@ def _case(shape: VerifiedShape, place: int, facts: DeviceFacts) -> str:
     types = signatures(kernel.source)
     scratch = {s.name: f"(torch.{s.dtype}, {s.shape!r}, {s.zeroed})" for s in plan.scratch}
     fields = {
-        "kernel": _plain(place),
-        "arguments": _dictionary({**task.scalars, **shape.called.arguments}),
-        "inputs": _dictionary({t.name: _tensor(t) for t in task.inputs}, raw=True),
-        "weights": _dictionary({t.name: _tensor(t) for t in weights}, raw=True),
-        "outputs": _dictionary({t.name: _tensor(t) for t in task.outputs}, raw=True),
+        "kernel": plain(place),
+        "arguments": dictionary({**task.scalars, **shape.called.arguments}),
+        "inputs": dictionary({t.name: _tensor(t) for t in task.inputs}, raw=True),
+        "weights": dictionary({t.name: _tensor(t) for t in weights}, raw=True),
+        "outputs": dictionary({t.name: _tensor(t) for t in task.outputs}, raw=True),
         "result": _result(shape.called.result, task.module_name),
-        "tolerance": _dictionary({t.name: _tolerance(t, shape.verdict) for t in task.outputs}),
-        "scratch": _dictionary(scratch, raw=True),
-        "launches": _sequence(
+        "tolerance": dictionary({t.name: _tolerance(t, shape.verdict) for t in task.outputs}),
+        "scratch": dictionary(scratch, raw=True),
+        "launches": sequence(
             [_launch(item, types.get(item.function, ())) for item in plan.launches]
         ),
     }
-    return _call("Case", [f"{name}={value}" for name, value in fields.items()])
+    return call("Case", [f"{name}={value}" for name, value in fields.items()])
 
 
 def _result(tree: Tree, home: str) -> str:
     """What forward returns: names of outputs, constants and containers of them."""
     if isinstance(tree, Slot):
-        return _quoted(tree.name)
+        return quoted(tree.name)
     if isinstance(tree, Constant):
-        return f"Constant({_plain(tree.value)})"
-    fields = [_quoted(tree.kind), _sequence([_result(item, home) for item in tree.items])]
+        return f"Constant({plain(tree.value)})"
+    fields = [quoted(tree.kind), sequence([_result(item, home) for item in tree.items])]
     if tree.keys or tree.qualname:
-        fields.append(_plain(tree.keys))
+        fields.append(plain(tree.keys))
     if tree.qualname:
         module = "" if tree.module == home else tree.module
-        fields += [_plain(module), _quoted(tree.qualname)]
+        fields += [plain(module), quoted(tree.qualname)]
     return f"Container({', '.join(fields)})"
 
 
@@ -329,17 +330,17 @@ def _launch(launch: ResolvedLaunch, types: tuple[str, ...]) -> str:
             kind = types[position] if position < len(types) else ""
             arguments.append(_scalar(argument.value, kind, launch))
         else:
-            arguments.append(_quoted(argument.name))
+            arguments.append(quoted(argument.name))
     fields = [
-        f"function={_quoted(launch.function)}",
+        f"function={quoted(launch.function)}",
         f"grid={launch.grid!r}",
         f"block={launch.block!r}",
         f"shared={launch.shared}",
-        f"arguments={_sequence(arguments)}",
+        f"arguments={sequence(arguments)}",
         f"cooperative={launch.cooperative}",
         f"cluster={launch.cluster!r}",
     ]
-    return _call("Launch", fields)
+    return call("Launch", fields)
 
 
 def _scalar(value: int | float | bool, kind: str, launch: ResolvedLaunch) -> str:
@@ -353,47 +354,4 @@ def _scalar(value: int | float | bool, kind: str, launch: ResolvedLaunch) -> str
         raise DeliveryError(f"{launch.function} takes {value!r} as {name}: it would lose digits.")
     elif name:
         value = int(value)
-    return f"({_quoted(name or kind)}, {_number(value)})"
-
-
-def _number(value: int | float | bool) -> str:
-    return f'float("{value}")' if value in (float("inf"), float("-inf")) else repr(value)
-
-
-# --- layout, as a formatter would have it ---------------------------------------------
-
-
-def _call(name: str, fields: list[str]) -> str:
-    return f"{name}(\n{_block(fields)})"
-
-
-def _dictionary(items: Mapping[str, object], *, raw: bool = False) -> str:
-    entries = [f"{_quoted(key)}: {value if raw else _plain(value)}" for key, value in items.items()]
-    return f"{{\n{_block(entries)}}}" if entries else "{}"
-
-
-def _plain(value: object) -> str:
-    if isinstance(value, float):
-        return _number(value)
-    if isinstance(value, list | tuple):
-        items = ", ".join(_plain(item) for item in value)
-        comma = "," if isinstance(value, tuple) and len(value) == 1 else ""
-        return f"[{items}]" if isinstance(value, list) else f"({items}{comma})"
-    return _quoted(value) if isinstance(value, str) else repr(value)
-
-
-def _quoted(text: str) -> str:
-    """A string in double quotes where that needs no escapes."""
-    printed = repr(text)
-    return f'"{printed[1:-1]}"' if printed[0] == "'" and '"' not in text else printed
-
-
-def _sequence(items: list[str]) -> str:
-    inline = ", ".join(items) + ("," if len(items) == 1 else "")
-    if len(inline) <= _INLINE and "\n" not in inline:
-        return f"({inline})"
-    return f"(\n{_block(items)})"
-
-
-def _block(items: list[str]) -> str:
-    return "".join(textwrap.indent(f"{item},\n", "    ") for item in items)
+    return f"({quoted(name or kind)}, {number(value)})"

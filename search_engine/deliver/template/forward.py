@@ -11,13 +11,12 @@ from typing import Any
 import torch
 from torch.utils._pytree import tree_map
 
+from search_engine.deliver.template.arguments import parameters_of
 from search_engine.deliver.template.guard import (
     Binding,
     accept,
     class_of,
-    parameters_of,
     same_strides,
-    tables_of,
     untouchable,
 )
 from search_engine.deliver.template.launch import (
@@ -28,6 +27,7 @@ from search_engine.deliver.template.launch import (
     launcher_of,
     usable,
 )
+from search_engine.deliver.template.state import tables_of
 from search_engine.deliver.template.verified import Case, Constant, Container, Verified
 
 # Why the original forward runs. None: nobody needs to hear of it.

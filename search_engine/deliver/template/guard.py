@@ -2,39 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import torch
 
 from search_engine.deliver.reached import is_user_class, reachable_fingerprint, type_name
+from search_engine.deliver.template.arguments import Parameters, bound, same_values
 from search_engine.deliver.template.launch import Kernel, gpu, kernels
+from search_engine.deliver.template.state import Tables, module_state, modules_of
 from search_engine.deliver.template.verified import Container, Verified
 
 _PLAIN_TENSORS = (torch.Tensor, torch.nn.Parameter)
-
-
-class Parameters(NamedTuple):
-    """What the forward as written takes, without self."""
-
-    positional: tuple[str, ...]  # those that may be given by position
-    keywords: tuple[str, ...]  # the keyword-only ones
-    rest: str | None  # the name behind *
-    others: bool  # whether there is a **
-    defaults: dict[str, Any]
-
-
-class Tables(NamedTuple):
-    """What the guard looks at, taken apart once."""
-
-    tree: tuple[tuple[str, str, str, int], ...]  # path, parent's path, name, number of children
-    children: int  # of the root
-    attributes: tuple[tuple[str, str, str, Any], ...]  # name, module's path, attribute, value
-    functions: tuple[tuple[str, str, str], ...]
-    absent: tuple[tuple[str, str, str], ...]
-    weights: tuple[tuple[tuple[str, str, str], ...], ...]  # by case
 
 
 class Binding(NamedTuple):
@@ -58,25 +38,25 @@ def accept(
     """
     inputs: dict[str, torch.Tensor] = {}
     others: dict[str, Any] = {}
-    if not _bound(binding.parameters, args, kwargs, inputs, others):
+    if not bound(binding.parameters, args, kwargs, inputs, others):
         return "arguments"
     reason = _tensor_kinds(inputs)
     if reason is not None:
         return reason
     tables = binding.tables
-    modules = _modules(module, tables)
+    modules = modules_of(module, tables)
     if modules is None:
         return "modules"
     kinds = tuple([type(item) for item in modules.values()])
     functions = tuple([getattr(modules[path], name, None) for _, path, name in tables.functions])
     reason = _recognised(binding.verified.namespace, binding.owner, kinds, functions)
     if reason is None:
-        reason = _module_state(binding, module, modules)
+        reason = module_state(binding.verified.mode, tables, module, modules)
     if reason is not None:
         return reason
     reasons = []
     for index, case in enumerate(binding.verified.cases):
-        if _same_values(binding.parameters.defaults, others, case.arguments):
+        if same_values(binding.parameters.defaults, others, case.arguments):
             reason = _fits(inputs, case.inputs)
         else:
             reason = "arguments"
@@ -84,91 +64,6 @@ def accept(
             return _operands(binding, index, inputs, modules)
         reasons.append(reason)
     return "smaller batch" if "smaller batch" in reasons else reasons[0]
-
-
-def parameters_of(forward: Callable[..., Any]) -> Parameters:
-    """The parameters of a forward as written."""
-    named = list(inspect.signature(forward).parameters.values())[1:]
-    return Parameters(
-        tuple(p.name for p in named if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)),
-        tuple(p.name for p in named if p.kind is p.KEYWORD_ONLY),
-        next((p.name for p in named if p.kind is p.VAR_POSITIONAL), None),
-        any(p.kind is p.VAR_KEYWORD for p in named),
-        {p.name: p.default for p in named if p.default is not p.empty},
-    )
-
-
-def tables_of(verified: Verified) -> Tables:
-    """The guard's tables."""
-    return Tables(
-        tuple(_parts(verified.modules)),
-        _children(verified.modules, ""),
-        tuple(
-            (*where, verified.attributes[where[0]]) for where in _split(tuple(verified.attributes))
-        ),
-        _split(verified.functions),
-        _split(verified.absent),
-        tuple(_split(tuple(case.weights)) for case in verified.cases),
-    )
-
-
-def _bound(
-    parameters: Parameters,
-    args: tuple[Any, ...],
-    kwargs: dict[str, Any],
-    tensors: dict[str, torch.Tensor],
-    others: dict[str, Any],
-) -> bool:
-    """Sort arguments by name (``x``, ``xs.0``); False where the signature does not take them."""
-    positional = parameters.positional
-    values = dict(zip(positional, args, strict=False))
-    if len(args) > len(positional):
-        if parameters.rest is None:
-            return False
-        values[parameters.rest] = args[len(positional) :]
-    for name, value in kwargs.items():
-        known = name in positional or name in parameters.keywords or parameters.others
-        if name in values or not known:
-            return False
-        values[name] = value
-    for name, value in parameters.defaults.items():
-        if name not in values:
-            values[name] = value
-    for name, value in values.items():
-        if isinstance(value, torch.Tensor):
-            tensors[name] = value
-        elif isinstance(value, list | tuple | dict):
-            _flatten(name, value, tensors, others)
-        else:
-            others[name] = value
-    return True
-
-
-def _same_values(defaults: dict[str, Any], others: dict[str, Any], wanted: dict[str, Any]) -> bool:
-    """Whether arguments that are no tensors have the values that were verified."""
-    for name, value in others.items():
-        if name in wanted:
-            if type(value) is not type(wanted[name]) or value != wanted[name]:
-                return False
-        elif name not in defaults or value is not defaults[name]:
-            return False
-    return all(name in others for name in wanted)
-
-
-def _flatten(
-    name: str, value: Any, tensors: dict[str, torch.Tensor], others: dict[str, Any]
-) -> None:
-    """The items of a list or dict by name (``xs.0``, ``state.h``)."""
-    if isinstance(value, list | tuple):
-        for index, item in enumerate(value):
-            _flatten(f"{name}.{index}", item, tensors, others)
-    elif isinstance(value, dict):
-        for key, item in value.items():
-            _flatten(f"{name}.{key}", item, tensors, others)
-    elif isinstance(value, torch.Tensor):
-        tensors[name] = value
-    else:
-        others[name] = value
 
 
 def _tensor_kinds(inputs: dict[str, torch.Tensor]) -> str | None:
@@ -216,71 +111,6 @@ def same_strides(tensor: torch.Tensor, wanted: tuple[int, ...]) -> bool:
         if size != 1 and stride != expected:
             return False
     return True
-
-
-def _parts(modules: Mapping[str, str]) -> Iterator[tuple[str, str, str, int]]:
-    """(path, parent's path, name, number of children) of every module but the root."""
-    for path in modules:
-        parent, _, name = path.rpartition(".")
-        if path:
-            yield path, parent, name, _children(modules, path)
-
-
-def _children(modules: Mapping[str, str], path: str) -> int:
-    depth = path.count(".") + 2 if path else 1
-    prefix = f"{path}." if path else ""
-    return sum(1 for p in modules if p and p.startswith(prefix) and len(p.split(".")) == depth)
-
-
-def _split(names: Sequence[str]) -> tuple[tuple[str, str, str], ...]:
-    """(name, path of the module, attribute) of each dotted name."""
-    return tuple((name, name.rpartition(".")[0], name.rpartition(".")[2]) for name in names)
-
-
-def _modules(root: torch.nn.Module, tables: Tables) -> dict[str, torch.nn.Module] | None:
-    """The module and its submodules by path; None where one is missing or added."""
-    if len(root._modules) != tables.children:
-        return None
-    modules = {"": root}
-    for path, parent, name, children in tables.tree:
-        module = modules[parent]._modules.get(name)
-        if module is None or len(module._modules) != children:
-            return None
-        modules[path] = module
-    return modules
-
-
-def _module_state(
-    binding: Binding, root: torch.nn.Module, modules: dict[str, torch.nn.Module]
-) -> str | None:
-    """Hooks, training flags and attributes that the kernel was made for."""
-    mode = binding.verified.mode
-    if mode is not None:
-        for module in modules.values():
-            if module.training != (mode == "train"):
-                return "mode"
-    if len(modules) > 1:
-        if _hooks_everywhere():
-            return "hooks"
-        for module in modules.values():
-            if module is not root and (
-                module._forward_hooks or module._forward_pre_hooks or "forward" in module.__dict__
-            ):
-                return "hooks"
-    for _, path, attribute, wanted in binding.tables.attributes:
-        value = getattr(modules[path], attribute, None)
-        if type(value) is not type(wanted) or value != wanted:
-            return "attributes"
-    for _, path, attribute in binding.tables.absent:
-        if getattr(modules[path], attribute, None) is not None:
-            return "weights"
-    return None
-
-
-@torch.compiler.assume_constant_result
-def _hooks_everywhere() -> bool:
-    every = torch.nn.modules.module
-    return bool(every._global_forward_hooks or every._global_forward_pre_hooks)
 
 
 def _operands(

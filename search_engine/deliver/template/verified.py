@@ -77,5 +77,6 @@ class Verified(NamedTuple):
     attributes: dict[str, Any]
     functions: tuple[str, ...]  # attributes that are code
     absent: tuple[str, ...]  # parameters and buffers that are None
+    tied: dict[str, str]  # other names of shared parameters and buffers, each with the first
     kernels: tuple[KernelFile, ...]
     cases: tuple[Case, ...]
