@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from attrs import frozen
 
 from search_engine.errors import SetupError
@@ -42,39 +45,165 @@ class DeviceFacts:
         return f"sm_{major}{minor}{suffix}"
 
 
-# dram: a device-to-device copy through torch, bytes read plus written, measured on one
-# H200. Other rates: NVIDIA H200 datasheet (SXM); sizes: CUDA C++ programming guide,
-# table "Technical specifications per compute capability", 9.0.
+# Sizes and counts that follow from the compute capability: CUDA C++ programming guide, table
+# "Technical specifications per compute capability"; clusters beyond 8 blocks are opt-in.
+_AMPERE: dict[str, Any] = {
+    "compute_capability": (8, 0), "shared_per_block": 163 * 1024, "shared_per_sm": 164 * 1024,
+    "registers_per_sm": 65536, "threads_per_sm": 2048, "blocks_per_sm": 32, "max_cluster": 1,
+}  # fmt: skip
+_ADA: dict[str, Any] = {
+    "compute_capability": (8, 9), "shared_per_block": 99 * 1024, "shared_per_sm": 100 * 1024,
+    "registers_per_sm": 65536, "threads_per_sm": 1536, "blocks_per_sm": 24, "max_cluster": 1,
+}  # fmt: skip
+_HOPPER: dict[str, Any] = {
+    "compute_capability": (9, 0), "shared_per_block": 227 * 1024, "shared_per_sm": 228 * 1024,
+    "registers_per_sm": 65536, "threads_per_sm": 2048, "blocks_per_sm": 32, "max_cluster": 16,
+}  # fmt: skip
+_BLACKWELL = _HOPPER | {"compute_capability": (10, 0)}
+
+# Of the pins' rate, what a large copy reaches: 4.28 of 4.8 TB/s, measured on an H200 with a
+# device-to-device copy through torch. The other GPUs' DRAM rates are derived with it.
+COPY_SHARE = 0.89
+
+
+def _copy_rate(pins: float) -> float:
+    return COPY_SHARE * pins
+
+
+# NVIDIA A100 datasheet (2021), columns "A100 40GB SXM" and "A100 80GB SXM"; SMs, clock and L2:
+# "NVIDIA A100 Tensor Core GPU Architecture" white paper, table "Comparison of data center GPUs".
+_A100: dict[str, Any] = _AMPERE | {
+    "sm_count": 108, "clock_hz": 1.41e9, "l2_bytes": 40 * 2**20, "fp32_flops": 19.5e12,
+    "fp64_flops": 9.7e12, "tf32_flops": 156e12, "half_flops": 312e12,
+}  # fmt: skip
+A100_40GB = DeviceFacts(
+    key="a100-40gb",
+    name="NVIDIA A100-SXM4-40GB",
+    dram_bytes_per_second=_copy_rate(1.555e12),
+    **_A100,
+)
+A100_80GB = DeviceFacts(
+    key="a100-80gb",
+    name="NVIDIA A100-SXM4-80GB",
+    dram_bytes_per_second=_copy_rate(2.039e12),
+    **_A100,
+)
+# NVIDIA L40S datasheet (rates, memory); SMs and L2: "NVIDIA Ada GPU Architecture" white paper,
+# AD102 and its appendix on the L40. The clock is derived: the fp32 rate over 256 a clock and SM.
+L40S = DeviceFacts(
+    key="l40s",
+    name="NVIDIA L40S",
+    sm_count=142,
+    clock_hz=2.52e9,
+    l2_bytes=96 * 2**20,
+    dram_bytes_per_second=_copy_rate(0.864e12),
+    fp32_flops=91.6e12,
+    fp64_flops=1.4e12,  # 4 a clock and SM
+    tf32_flops=183e12,
+    half_flops=362e12,
+    **_ADA,
+)
+# "NVIDIA Ada GPU Architecture" white paper, appendix A, table "GeForce RTX 4090". Half rates are
+# those with fp32 accumulation, which GeForce has at half speed.
+RTX4090 = DeviceFacts(
+    key="rtx4090",
+    name="NVIDIA GeForce RTX 4090",
+    sm_count=128,
+    clock_hz=2.52e9,
+    l2_bytes=72 * 2**20,
+    dram_bytes_per_second=_copy_rate(1.008e12),
+    fp32_flops=82.6e12,
+    fp64_flops=1.29e12,
+    tf32_flops=82.6e12,
+    half_flops=165.2e12,
+    **_ADA,
+)
+# NVIDIA H100 datasheet, columns "H100 SXM" and "H100 PCIe" (its tensor rates are with sparsity:
+# half of them); SMs and L2: "NVIDIA H100 Tensor Core GPU Architecture" white paper. Clocks are
+# derived: the fp32 rate over 256 a clock and SM.
+H100_SXM = DeviceFacts(
+    key="h100",
+    name="NVIDIA H100 80GB HBM3",
+    sm_count=132,
+    clock_hz=1.98e9,
+    l2_bytes=50 * 2**20,
+    dram_bytes_per_second=_copy_rate(3.35e12),
+    fp32_flops=67e12,
+    fp64_flops=34e12,
+    tf32_flops=495e12,
+    half_flops=989e12,
+    **_HOPPER,
+)
+H100_PCIE = DeviceFacts(
+    key="h100-pcie",
+    name="NVIDIA H100 PCIe",
+    sm_count=114,
+    clock_hz=1.755e9,
+    l2_bytes=50 * 2**20,
+    dram_bytes_per_second=_copy_rate(2.0e12),
+    fp32_flops=51e12,
+    fp64_flops=26e12,
+    tf32_flops=378e12,
+    half_flops=756e12,
+    **_HOPPER,
+)
+# NVIDIA H200 datasheet (SXM). DRAM: measured, see COPY_SHARE; L2: as the driver tells.
 H200 = DeviceFacts(
     key="h200",
     name="NVIDIA H200",
-    compute_capability=(9, 0),
     sm_count=132,
     clock_hz=1.98e9,
-    shared_per_block=232448,
-    shared_per_sm=233472,
-    registers_per_sm=65536,
-    threads_per_sm=2048,
-    blocks_per_sm=32,
     l2_bytes=60 * 2**20,
     dram_bytes_per_second=4.28e12,
     fp32_flops=67e12,
     fp64_flops=34e12,
     tf32_flops=495e12,
     half_flops=989e12,
-    max_cluster=16,
+    **_HOPPER,
+)
+# NVIDIA HGX B200 datasheet, an eighth of the board's rates (tensor rates are with sparsity: half of
+# them); DRAM: "NVIDIA Blackwell Architecture Technical Brief"; L2: Blackwell tuning guide, section
+# "Increased L2 capacity". SMs as the driver tells (Chips and Cheese, "Nvidia's B200", 2025). The
+# clock is derived: the fp32 rate over 256 a clock and SM.
+B200 = DeviceFacts(
+    key="b200",
+    name="NVIDIA B200",
+    sm_count=148,
+    clock_hz=1.98e9,
+    l2_bytes=126 * 2**20,
+    dram_bytes_per_second=_copy_rate(8.0e12),
+    fp32_flops=75e12,
+    fp64_flops=37e12,
+    tf32_flops=1.1e15,
+    half_flops=2.25e15,
+    **_BLACKWELL,
 )
 
-GPUS: dict[str, DeviceFacts] = {gpu.key: gpu for gpu in (H200,)}
+GPUS: dict[str, DeviceFacts] = {
+    gpu.key: gpu for gpu in (A100_40GB, A100_80GB, L40S, RTX4090, H100_SXM, H100_PCIE, H200, B200)
+}
+# What people and drivers also call them.
+_ALSO = {
+    "a100": A100_80GB, "a100sxm": A100_80GB, "4090": RTX4090, "h100sxm": H100_SXM,
+    "h100sxm5": H100_SXM, "h100sxm80gb": H100_SXM, "h200sxm": H200,
+}  # fmt: skip
 
 
 def gpu_by_name(name: str) -> DeviceFacts:
-    """The table's entry for a key ("h200") or a full name ("NVIDIA H200").
+    """The table's entry for a key ("h200", "a100-80gb") or a driver's name ("NVIDIA H200").
 
-    Raises SetupError that lists the known ones.
+    Raises SetupError that lists the known keys.
     """
-    wanted = name.lower().removeprefix("nvidia ").replace(" ", "").replace("-", "")
-    if wanted in GPUS:
-        return GPUS[wanted]
+    wanted = _plain(name)
+    for gpu in GPUS.values():
+        if wanted in (_plain(gpu.key), _plain(gpu.name)):
+            return gpu
+    if wanted in _ALSO:
+        return _ALSO[wanted]
     known = ", ".join(sorted(GPUS))
     raise SetupError(f"No figures are known for the GPU {name!r}: choose one of {known}.")
+
+
+def _plain(name: str) -> str:
+    words = re.split(r"[\s_-]+", name.lower())
+    return "".join(word for word in words if word not in ("nvidia", "geforce", "tesla"))

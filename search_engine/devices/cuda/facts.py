@@ -9,7 +9,7 @@ from attrs import evolve, frozen
 
 from search_engine.devices.cuda import driver
 from search_engine.errors import SetupError
-from search_engine.hardware import DeviceFacts, gpu_by_name
+from search_engine.hardware import COPY_SHARE, DeviceFacts, gpu_by_name
 
 
 @frozen
@@ -35,8 +35,6 @@ _RATES = {
     (10, 0): _Rates(256, 128, 4096, 8192),
     (12, 0): _Rates(256, 4, 256, 512),
 }
-# Share of the pins' rate that a large copy reaches; 4.28 of 4.8 TB/s on an H200.
-_COPY_SHARE = 0.89
 
 
 def facts_of(index: int) -> DeviceFacts:
@@ -95,7 +93,7 @@ def _queried(name: str, device: int, found: dict[str, Any]) -> DeviceFacts:
         registers_per_sm=driver.attribute(device, "MAX_REGISTERS_PER_MULTIPROCESSOR"),
         threads_per_sm=driver.attribute(device, "MAX_THREADS_PER_MULTIPROCESSOR"),
         blocks_per_sm=driver.attribute(device, "MAX_BLOCKS_PER_MULTIPROCESSOR"),
-        dram_bytes_per_second=pins * _COPY_SHARE,
+        dram_bytes_per_second=pins * COPY_SHARE,
         fp32_flops=rates.fp32 * per_clock,
         fp64_flops=rates.fp64 * per_clock,
         tf32_flops=rates.tf32 * per_clock,
