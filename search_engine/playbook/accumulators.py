@@ -29,6 +29,7 @@ class Accumulator:
     ``fields`` are (name, C type). ``merge`` is the body with ``a`` and ``b``; ``add`` that
     with ``acc`` and the pack ``v[VEC]``, and ``first``, the column of ``v[0]``, where
     ``indexed``. ``results`` give each part of the statistic from the struct ``{0}``.
+    ``single`` is the initialiser of the element ``{0}`` at column ``{1}`` alone.
     ``symmetric``: merge(a, b) has the bits of merge(b, a).
     """
 
@@ -40,6 +41,7 @@ class Accumulator:
     merge: str
     add: str
     results: dict[str, str]
+    single: str = "{0}"
     indexed: bool = False
     symmetric: bool = True
 
@@ -106,6 +108,7 @@ def _sum(kind: str, dtype: str) -> Accumulator:
         f"{total}  acc = merge(acc, {name}{{total, 0}});",
         # An infinite sum has no rest.
         {"sum": "({0}.sum - {0}.sum == 0 ? {0}.sum + {0}.rest : {0}.sum)"},
+        single="{0}, 0",
     )  # fmt: skip
 
 
@@ -162,6 +165,7 @@ def _arg_extreme(kind: str, dtype: str) -> Accumulator:
         merge,
         f"  for (int k = 0; k < VEC; ++k) acc = merge(acc, {name}{{v[k], first + k}});",
         {"value": "{0}.value", "index": "{0}.index"},
+        single="{0}, {1}",
         indexed=True,
     )  # fmt: skip
 
@@ -187,6 +191,7 @@ def _moments(kind: str, dtype: str) -> Accumulator:
         "  for (int k = 0; k < VEC; ++k) m2 += (v[k] - mean) * (v[k] - mean);\n"
         f"  acc = merge(acc, {name}{{VEC, mean, m2}});",
         {"mean": "{0}.mean", "m2": "{0}.m2"},
+        single="1, {0}, 0",
         symmetric=False,
     )  # fmt: skip
 
@@ -214,6 +219,7 @@ def _softmax(kind: str, dtype: str) -> Accumulator:
         + _two_sum(t, "before", "total")
         + "  acc = {top, sum, acc.rest * scale + lost};",
         {"max": "{0}.max", "sum": "({0}.sum + {0}.rest)"},
+        single="{0}, 1, 0",
         # Fused multiply-adds round a.rest * a_scale and b.rest * b_scale differently.
         symmetric=False,
     )  # fmt: skip

@@ -12,6 +12,7 @@ from search_engine.playbook.expression import (
     Inside,
     Load,
     Result,
+    Scan,
     rewrite,
     walk,
 )
@@ -34,7 +35,8 @@ def hoisted(
             if isinstance(node, Apply):
                 varies[node] = any(column(arg) for arg in node.args)
             else:
-                varies[node] = isinstance(node, (Load, Inside)) and program.reads_columns(node)
+                place = isinstance(node, (Load, Inside)) and program.reads_columns(node)
+                varies[node] = place or isinstance(node, Scan)
         return varies[node]
 
     def change(node: Expression) -> Expression | None:

@@ -52,6 +52,8 @@ class RowCode:
 
         LayerNorm's and softmax's is the body itself; RMSNorm sums squares but scales x.
         """
+        if not self.statistics:
+            return self.program.values[0]
         body = self.statistics[0].body
         later = set(walk_until([store.value for store in self.program.stores], ()))
         later |= set(walk_until([s.body for s in self.statistics[1:]], ()))
