@@ -290,6 +290,9 @@ def _winner(run: Run, kernel: KernelRecord) -> str:
         lines.append(_wrap(f"**{escape(delivery.title)}**: {_full_phrase(run, kernel)}"))
         lines.append("")
         lines.append(_wrap(escape(delivery.rationale)))
+        if len(delivery.shapes) > 1:
+            shapes = [_item(f"- {escape(s.text)}: {escape(s.summary)}") for s in delivery.shapes]
+            lines += ["", "Verified at:", "", *shapes]
     else:
         lines.append(_wrap(_full_phrase(run, kernel)))
     verified = _verified_sentence(kernel)
