@@ -10,7 +10,7 @@ from search_engine.playbook.candidate import Candidate, Single
 from search_engine.playbook.idea import PlaybookIdea
 from search_engine.playbook.ideas import ALL
 from search_engine.playbook.pipeline import Pipeline
-from search_engine.playbook.plan import Plan, Stage, plans
+from search_engine.playbook.plan import Plan, plans
 from search_engine.playbook.program import Program, Unsupported
 from search_engine.task import Task
 
@@ -32,54 +32,56 @@ def candidates(task: Task, facts: DeviceFacts) -> Sequence[Candidate]:
         found = singles(program, facts)
         if found:
             return found
-    offered = plans(task, facts, lambda nest: best_seconds(nest, facts))
+    ranking = Ranking(facts)
+    offered = plans(task, facts, ranking.best_seconds)
     base = offered[0]
     if len(base.stages) == 1:
         return singles(base.stages[0].program, facts)
-    return [*_of_plan(base, facts), *_of_others(offered, facts)]
+    return [*_of_plan(base, ranking), *_of_others(offered, ranking)]
 
 
-def singles(program: Program, facts: DeviceFacts) -> list[Candidate]:
+def singles(program: Program, facts: DeviceFacts) -> list[Single]:
     """Every idea that applies to one loop nest."""
     return [Single(idea, program, facts) for idea in ALL if idea.applies(program, facts)]
 
 
-def best_seconds(program: Program, facts: DeviceFacts) -> float:
-    """The least time that any idea promises for a nest; infinity where none applies."""
-    ranked = _ranked(program, facts)
-    return ranked[0][0] if ranked else float("inf")
+class Ranking:
+    """The ideas that apply to a loop nest by predicted time; each nest is asked for once."""
+
+    def __init__(self, facts: DeviceFacts) -> None:
+        self.facts = facts
+        # By identity: a plan's programs are kept by its steps, and comparing them costs more.
+        self._known: dict[int, tuple[Program, list[tuple[float, PlaybookIdea]]]] = {}
+
+    def of(self, program: Program) -> list[tuple[float, PlaybookIdea]]:
+        """(seconds, idea), the fastest first."""
+        if id(program) not in self._known:
+            found = [(s.best_seconds(), s.idea) for s in singles(program, self.facts)]
+            found = [pair for pair in found if pair[0] < float("inf")]
+            self._known[id(program)] = (program, sorted(found, key=lambda pair: pair[0]))
+        return self._known[id(program)][1]
+
+    def best_seconds(self, program: Program) -> float:
+        """The least time that any idea promises; infinity where none applies."""
+        ranked = self.of(program)
+        return ranked[0][0] if ranked else float("inf")
 
 
-def _ranked(program: Program, facts: DeviceFacts) -> list[tuple[float, PlaybookIdea]]:
-    """The ideas that apply, the fastest first."""
-    found = [
-        (single.best_seconds(), single.idea)
-        for single in singles(program, facts)
-        if isinstance(single, Single)
-    ]
-    return sorted((pair for pair in found if pair[0] < float("inf")), key=lambda pair: pair[0])
-
-
-def _of_plan(plan: Plan, facts: DeviceFacts) -> Iterator[Candidate]:
+def _of_plan(plan: Plan, ranking: Ranking) -> Iterator[Candidate]:
     """The plan with every stage's best idea, then with one stage done another way."""
-    ranked = [_ranked(stage.program, facts) for stage in plan.stages]
+    ranked = [ranking.of(stage.program) for stage in plan.stages]
     best = tuple(choices[0][1] for choices in ranked)
-    yield Pipeline(plan, best, facts)
+    yield Pipeline(plan, best, ranking.facts)
     for position, choices in enumerate(ranked):
         for seconds, idea in choices[1 : 1 + _OTHERS]:
             if seconds <= _FAR * choices[0][0]:
                 ideas = (*best[:position], idea, *best[position + 1 :])
-                yield Pipeline(plan, ideas, facts, role=position + 1)
+                yield Pipeline(plan, ideas, ranking.facts, role=position + 1)
 
 
-def _of_others(offered: Sequence[Plan], facts: DeviceFacts) -> Iterator[Candidate]:
+def _of_others(offered: Sequence[Plan], ranking: Ranking) -> Iterator[Candidate]:
     """The next best plans, each with its stages' best ideas."""
-    base = offered[0]
     for plan in offered[1:]:
         if len(plan.stages) > 1:
-            ideas = tuple(_best_idea(stage, facts) for stage in plan.stages)
-            yield Pipeline(plan, ideas, facts, role=-1, base=base)
-
-
-def _best_idea(stage: Stage, facts: DeviceFacts) -> PlaybookIdea:
-    return _ranked(stage.program, facts)[0][1]
+            ideas = tuple(ranking.of(stage.program)[0][1] for stage in plan.stages)
+            yield Pipeline(plan, ideas, ranking.facts, role=-1, base=offered[0])

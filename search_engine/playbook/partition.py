@@ -22,7 +22,7 @@ from search_engine.playbook.steps import Steps
 _PATIENCE = 3
 _LONGEST = 48  # steps of a stretch, unless it is the whole graph
 _BEST = 4  # partitions that are followed up to each position
-_MOST_ASKED = 120  # stretches of which ideas are asked
+_ENOUGH_ASKED = 12  # stretches of which ideas are asked; more only for the best partition
 
 
 @frozen
@@ -51,10 +51,14 @@ def partitions(
     known: set[tuple[int, int]] = set()
     while True:
         found = _fastest(len(steps.nodes), seconds)
-        asked = {stretch for partition in found for stretch in partition.stretches} - known
+        # First the best partition for certain, then a few others.
+        wanted = found[:1] if len(known) >= _ENOUGH_ASKED else found
+        asked: set[tuple[int, int]] = set()
+        for partition in wanted:
+            asked = set(partition.stretches) - known
+            if asked:
+                break
         if not asked:
-            return found
-        if len(known) >= _MOST_ASKED:
             return [p for p in found if known.issuperset(p.stretches)]
         for stretch in asked:
             known.add(stretch)

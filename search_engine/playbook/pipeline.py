@@ -89,37 +89,41 @@ class Pipeline(Candidate):
         slowest = max(self._stages, key=lambda entry: self._stage_seconds(*entry))
         number, stage, idea = slowest
         share = self._stage_seconds(*slowest) / self.best_seconds()
-        text += (
-            f". Launch {number} ({self._does(stage)}) should take {share:.0%} of the time: "
-            f"{idea.why(stage.program, self.facts)}"
+        text += f". Launch {number} ({self._does(stage)}) should take {share:.0%} of the time"
+        return (
+            f"{text}."
+            if number == self.role
+            else (f"{text}: {idea.why(stage.program, self.facts)}")
         )
-        return text
 
     def _told_apart(self) -> str:
         """What differs from the best plan, and what that costs and saves."""
         if self.role > 0:
             stage, idea = self.plan.stages[self.role - 1], self.ideas[self.role - 1]
             return (
-                f"{self._does(stage).capitalize()} may also be done otherwise: "
+                f"Launch {self.role} ({self._does(stage)}) done another way: "
                 f"{idea.why(stage.program, self.facts)} "
             )
         if self.role == 0 or self.base is None:
             return ""
         more = len(self.plan.stages) - len(self.base.stages)
-        bytes_more = self.plan.scratch_bytes - self.base.scratch_bytes
-        memory = f"{words.size(abs(bytes_more))} {'more' if bytes_more > 0 else 'less'} of scratch"
+        difference = self.plan.scratch_bytes - self.base.scratch_bytes
+        size = words.size(abs(difference))
+        memory = "as much scratch memory"
+        if difference:
+            memory = f"{size} {'more' if difference > 0 else 'less'} of scratch memory"
         if more > 0:
-            launches = words.counted(more, "launch").replace("launchs", "launches")
             return (
-                f"Store an intermediate instead of computing it where it is read: {launches} and "
-                f"{memory} memory more, but each launch has less to do per element. "
+                f"Store an intermediate instead of computing it where it is read: "
+                f"{_number(more)} more to launch and {memory}, but each launch has less to do "
+                f"per element. "
             )
         if more < 0:
             return (
                 f"Compute an intermediate where it is read instead of storing it: "
-                f"{-more} fewer to launch, with {memory} memory. "
+                f"{_number(-more)} fewer to launch and {memory}. "
             )
-        return f"Cut the graph at another place: as many launches, with {memory} memory. "
+        return f"Cut the graph at another place: as many launches, {memory}. "
 
     @staticmethod
     def _does(stage: Stage, between: str = "") -> str:
@@ -180,6 +184,10 @@ class Pipeline(Candidate):
             number, _, knob = name.partition(".")
             found[int(number) - 1].append((knob, value))
         return [Variant(tuple(knobs)) for knobs in found]
+
+
+def _number(count: int) -> str:
+    return _COUNTS[count] if count < len(_COUNTS) else str(count)
 
 
 def joined(variants: Sequence[Variant]) -> Variant:

@@ -57,6 +57,15 @@ class WarpPerRow(PlaybookIdea):
     def why(self, program: Program, facts: DeviceFacts) -> str:
         """Barriers against shuffles."""
         per_lane = words.counted(row_shape.ceil_div(program.column_count, 32), "element")
+        if cost.contracts(program):
+            return (
+                f"Each of {program.row_count:,} results is a reduction over "
+                f"{words.counted(program.column_count, 'element')} that other results read too. "
+                f"With a warp for each, {per_lane} per lane, neighbouring lanes read neighbours "
+                f"in memory where the layout allows it, what is shared comes from cache, and the "
+                f"reduction is at most five shuffles: no tile has to be filled, which is what "
+                f"small or narrow problems lack."
+            )
         return (
             f"The task has {row_shape.row_words(program)} and needs the {_statistics(program)} of "
             f"each. A block per row would meet at several barriers for every "

@@ -82,12 +82,12 @@ def test_labels_of_several_stages_are_read_back(take):
 
 
 def test_scratch_follows_the_batch(take):
-    (plan, *_) = plans(take(*MLP).task, H200, lambda nest: catalogue.best_seconds(nest, H200))
+    (plan, *_) = plans(take(*MLP).task, H200, catalogue.Ranking(H200).best_seconds)
     lines = [line for stage in plan.stages for line in stage.lines]
     assert lines
     assert all("[x.size(0), " in line for line in lines)
 
 
 def test_contractions_take_what_follows_them(take):
-    (plan, *_) = plans(take(*MLP).task, H200, lambda nest: catalogue.best_seconds(nest, H200))
+    (plan, *_) = plans(take(*MLP).task, H200, catalogue.Ranking(H200).best_seconds)
     assert plan.stages[0].operators == ("linear", "gelu")
