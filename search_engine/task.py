@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 from attrs import field, frozen
 
 from search_engine.graph import Graph
+from search_engine.recording import RecordedCall
 
 Role: TypeAlias = Literal["input", "parameter", "buffer", "constant", "output"]
 Policy: TypeAlias = Literal["match"]
@@ -60,6 +61,7 @@ class CaptureRequest:
     mode: Literal["eval", "train"] = "eval"
     target: str = "h200"  # the GPU of the limit and the estimate where there is no GPU
     import_timeout: float = 60.0  # seconds
+    recorded: tuple[RecordedCall, ...] = ()  # for where the file does not say the inputs
 
 
 @frozen

@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "revert": ("decisions", "take an accepted kernel out again"),
     "stop": ("stop", "ask a running search to end"),
     "resume": ("resume", "let a search go on where it was"),
+    "record": ("record", "run a script and keep what its modules are called on"),
     "export": ("export", "write one search into a file"),
     "import": ("import_run", "take in a search from a file"),
     "doctor": ("doctor", "say what is found on this machine and what is missing"),

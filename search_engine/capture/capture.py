@@ -54,7 +54,7 @@ def capture(
         imported = load(path, request.text)
     cls = choose(imported, request.text, path, request.qualname)
     with quiet():
-        source = source_of(imported, request.text, path, cls)
+        source = source_of(imported, request.text, path, cls, request.recorded)
         module = source.construct(device)
         check_parts(module)
         module.train(request.mode == "train")

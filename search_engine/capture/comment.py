@@ -90,9 +90,8 @@ def parse_comment(text: str, qualname: str) -> tuple[Description, ...]:
     site = classes.find(text, qualname)
     if site is None:
         return ()
-    return tuple(
-        _description(line, body) for line, body in _descriptions(classes.source_lines(text), site)
-    )
+    found = _descriptions(classes.source_lines(text), site)
+    return tuple(parse_description(line, body) for line, body in found)
 
 
 def _descriptions(lines: list[str], site: classes.ClassSite) -> list[tuple[int, str]]:
@@ -119,7 +118,8 @@ def _is_open(body: str) -> bool:
     return depth > 0 or body.rstrip().endswith(",")
 
 
-def _description(line: int, body: str) -> Description:
+def parse_description(line: int, body: str) -> Description:
+    """The description in the text behind the mark. Raises CaptureError."""
     call: str | None = None
     inputs: dict[str, Value] = {}
     items = _split(body, line)

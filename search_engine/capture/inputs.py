@@ -8,7 +8,7 @@ import copy
 import inspect
 import itertools
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from types import ModuleType
 from typing import Any, Literal
 
@@ -24,12 +24,13 @@ from search_engine.capture.comment import (
 )
 from search_engine.capture.where import failed
 from search_engine.errors import CaptureError
+from search_engine.recording import RecordedCall
 
 
 class Source(ABC):
     """Constructs the module and gives calls with the user's own values."""
 
-    kind: Literal["get_inputs", "comment"]
+    kind: Literal["get_inputs", "comment", "recorded"]
     construction: str  # for people: "Net(512)"
     place: str  # where it stands, for people: "get_inputs()"
     further: tuple[Source, ...] = ()  # of the same module, with inputs of other shapes
@@ -50,19 +51,33 @@ class Source(ABC):
         return None
 
 
-def source_of(module: ModuleType, text: str, path: str, cls: type[torch.nn.Module]) -> Source:
-    """The source for ``cls``. Raises CaptureError where there is none."""
+def source_of(
+    module: ModuleType,
+    text: str,
+    path: str,
+    cls: type[torch.nn.Module],
+    recorded: Sequence[RecordedCall] = (),
+) -> Source:
+    """The source for ``cls``; what was ``recorded`` counts where the file says nothing.
+
+    Raises CaptureError where there is none.
+    """
     descriptions = parse_comment(text, cls.__qualname__)
     get_inputs = getattr(module, "get_inputs", None)
     if callable(get_inputs) and owns_get_inputs(text, cls.__qualname__):
         return _Functions(module, path, cls)
     if descriptions:
-        source = _Comment(module, path, cls, descriptions[0])
+        source = Comment(module, path, cls, descriptions[0])
         source.further = tuple(source.at(other) for other in descriptions[1:])
         return source
+    if recorded:
+        from search_engine.capture.recorded import recorded_source  # builds on this file
+
+        return recorded_source(module, path, cls, recorded)
     raise CaptureError(
         f"Nothing says what {cls.__qualname__} is run on: add get_inputs() to the file, or "
-        f"`# kernel-lsp: {cls.__name__}(…), x=float32[…]` above the class."
+        f"`# kernel-lsp: {cls.__name__}(…), x=float32[…]` above the class, or run your script "
+        "once with `kernel-lsp record`."
     )
 
 
@@ -165,10 +180,10 @@ class _Functions(Source):
                 return self._module.get_inputs()
 
 
-class _Comment(Source):
+class Comment(Source):
     """A ``# kernel-lsp:`` comment above the class."""
 
-    kind = "comment"
+    kind: Literal["get_inputs", "comment", "recorded"] = "comment"
 
     def __init__(
         self, module: ModuleType, path: str, cls: type[torch.nn.Module], description: Description
@@ -185,7 +200,7 @@ class _Comment(Source):
         if description.call is not None:
             self._args, self._kwargs = self._arguments(module, description.call)
 
-    def at(self, description: Description) -> _Comment:
+    def at(self, description: Description) -> Comment:
         """The same module on the inputs of another comment.
 
         Raises CaptureError where that one builds another module.
@@ -228,6 +243,7 @@ class _Comment(Source):
         return args, kwargs
 
     def construct(self, device: str = "cpu") -> torch.nn.Module:
+        """The module as the comment makes it. Raises CaptureError."""
         made = _construct(self._cls, self._args, self._kwargs, self._path, self.place, device)
         for dtype in self._dtypes:
             made.to(dtype)
@@ -243,6 +259,7 @@ class _Comment(Source):
         return values.Leaf(name, dtype, given.shape, stride, given.low, given.high)
 
     def call(self, forward: Any, seed: int, device: str) -> Call:
+        """Fresh inputs of the shapes in the comment."""
         drawn = {
             name: values.draw(_present(self.leaf(name)), "default", "any", seed + number, device)
             for number, name in enumerate(self._leaves)

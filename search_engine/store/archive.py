@@ -283,6 +283,8 @@ def _ended(run: Run) -> Run:
         decision="none" if run.delivery is None else "pending",
         stop_requested=False,
         ideas=tuple(evolve(r, proposer=_foreign(r.proposer)) for r in run.ideas),
+        # Evaluated where the module is made: only what was recorded here may be.
+        request=evolve(run.request, recorded=()),
         # What the file asks of this machine is not the user's own choice.
         settings=evolve(run.settings, unguarded=False, device="auto"),
     )

@@ -68,6 +68,11 @@ CREATE TABLE configurations (
 ) STRICT;
 """, """
 ALTER TABLE runs ADD COLUMN environment TEXT;
+""", """
+CREATE TABLE recordings (
+    path TEXT NOT NULL, qualname TEXT NOT NULL, entry TEXT NOT NULL,
+    PRIMARY KEY (path, qualname)
+) STRICT;
 """)  # fmt: skip
 SCHEMA_VERSION = len(_MIGRATIONS)
 

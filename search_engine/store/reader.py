@@ -12,6 +12,7 @@ from search_engine import serial
 from search_engine.deliver.delivery import Delivery
 from search_engine.errors import StoreError
 from search_engine.proposers._base import Idea
+from search_engine.recording import Recording
 from search_engine.settings import SearchSettings
 from search_engine.store.database import Database
 from search_engine.store.records import (
@@ -158,3 +159,11 @@ class Reader(Database):
                 "SELECT * FROM events WHERE run_id = ? AND id > ? ORDER BY id", (run_id, after)
             ).fetchall()
         return [Event(r["id"], r["run_id"], r["time"], r["kind"], r["message"]) for r in rows]
+
+    def recordings(self, path: str) -> dict[str, Recording]:
+        """What was last recorded of the classes of a file, by qualified name."""
+        with self._translated():
+            rows = self._db.execute(
+                "SELECT qualname, entry FROM recordings WHERE path = ?", (path,)
+            ).fetchall()
+        return {row["qualname"]: serial.loads(row["entry"], Recording) for row in rows}

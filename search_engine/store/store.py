@@ -15,6 +15,7 @@ from typing import Any
 from search_engine import serial
 from search_engine.deliver.delivery import Delivery
 from search_engine.proposers._base import Branch, Idea
+from search_engine.recording import Recording
 from search_engine.settings import SearchSettings
 from search_engine.store.continuation import (
     ADD_CONFIGURATION,
@@ -249,3 +250,13 @@ class Store(Continuation):
     def decide(self, run_id: str, decision: Decision) -> None:
         """Record the user's decision."""
         self._update_run(run_id, decision=decision)
+
+    # --- what ``kernel-lsp record`` saw -----------------------------------------------
+
+    def add_recordings(self, recordings: Sequence[Recording]) -> None:
+        """What was recorded of classes, in place of what was recorded of them before."""
+        with self._transaction() as db:
+            db.executemany(
+                "INSERT OR REPLACE INTO recordings (path, qualname, entry) VALUES (?, ?, ?)",
+                [(r.path, r.qualname, serial.dumps(r)) for r in recordings],
+            )
