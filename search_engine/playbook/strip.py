@@ -69,8 +69,8 @@ class Strip:
         return tuple(found)
 
 
-def best_strip(program: Program, out: Axis) -> Strip | None:
-    """The column axis that shares most with neighbours along ``out``, if any does."""
+def best_strip(program: Program, out: Axis, outputs: int = 8) -> Strip | None:
+    """The column axis in which so many neighbours along ``out`` share most, if any does."""
     found: set[tuple[Axis, tuple[int, int]]] = set()
     for statistic in program.statistics:
         for tap in program.columns:
@@ -80,8 +80,8 @@ def best_strip(program: Program, out: Axis) -> Strip | None:
                     found.add((tap, steps))
     strips = [Strip(out, tap, *steps) for tap, steps in found]
     return min(
-        (strip for strip in strips if strip.shares(2)),
-        key=lambda s: (s.length(2) / s.tap.size, s.tap.name, s.out_step),
+        (strip for strip in strips if strip.shares(outputs)),
+        key=lambda s: (s.length(outputs) / s.tap.size, s.tap.name, s.out_step),
         default=None,
     )
 

@@ -158,7 +158,7 @@ class UnrolledKernel:
             )
             known[value] = f"{name}[{strip.position('p', strip.tap.name)}]"
             at = where | strip.where(self.out, "step")
-            text = self._inline(value, {}, at)
+            text = self._inline(value, self._at_hand(at), at)
             if self.tail:
                 first = self.out if strip.out_step == 1 else f"{self.out} * {strip.out_step}"
                 text = self._guarded(text, f"{first} + step < {strip.whole}", value.dtype)
@@ -207,9 +207,10 @@ class UnrolledKernel:
         indent: str,
     ) -> list[str]:
         """One value into the running statistic, by an element function where it is long."""
-        writer, body = self.writer, statistic.body
+        writer, body, known = self.writer, statistic.body, self._at_hand(where) | known
         value = self._inline(body, known, where)
-        if len(value) > 70 and isinstance(body, Apply) and not _guards(body):
+        work = [node for node in walk_until([body], known) if isinstance(node, Apply)]
+        if len(work) > 4 and body not in known:
             number = self.program.statistics.index(statistic) + 1
             kind = compute_type(statistic.dtype)
             element = writer.element(
@@ -230,6 +231,10 @@ class UnrolledKernel:
         return [f"{indent}{into} = {text};"]
 
     # --- values in place --------------------------------------------------------------
+
+    def _at_hand(self, where: dict[str, str]) -> dict[Expression, str]:
+        """C of values that need not be read from memory at ``where``; other kernels have some."""
+        return {}
 
     def _inline(
         self, value: Expression, known: dict[Expression, str], where: dict[str, str]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook import cost, words
-from search_engine.playbook.expression import Apply, Inside, Load, walk
+from search_engine.playbook.expression import Apply, Expression, Inside, Load, walk
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.primitives import PRIMITIVES
 from search_engine.playbook.program import Axis, Program
@@ -48,14 +48,7 @@ class ThreadPerOutput(PlaybookIdea):
 
     def applies(self, program: Program, facts: DeviceFacts) -> bool:
         """Short columns, one pass over them, and results that are one number per row."""
-        return (
-            bool(program.statistics)
-            and program.levels == 1
-            and program.column_count <= _MOST_TAPS
-            and all(s.kind in FOLDS for s in program.statistics)
-            and not any(program.reads_columns(value) for value in program.values)
-            and not any(store.stride(c.name) for store in program.stores for c in program.columns)
-        )
+        return short_windows(program)
 
     def why(self, program: Program, facts: DeviceFacts) -> str:
         """Windows, how they overlap, and what that costs without registers."""
@@ -110,11 +103,11 @@ class ThreadPerOutput(PlaybookIdea):
         per_output = 12.0 / outputs + 4
         for statistic in program.statistics:
             held = strip.held(statistic.body) if strip else ()
-            for node in walk(statistic.body):
+            for count, shared in instructions(statistic.body, held):
                 share = 1.0
-                if strip and any(node in set(walk(value)) for value in held):
+                if strip and shared:
                     share = strip.length(outputs) / (outputs * strip.tap.size)
-                per_output += program.column_count * share * _instructions(node)
+                per_output += program.column_count * share * count
         lanes = facts.sm_count * 128 * facts.clock_hz
         threads = program.row_count / outputs
         busy = min(1.0, threads / (facts.sm_count * 512))
@@ -145,10 +138,30 @@ class ThreadPerOutput(PlaybookIdea):
         return best_strip(program, axes[place]) if len(axes) >= -place else None
 
 
-def _instructions(node: object) -> float:
-    """Of one expression at one place: an access has its address and its conditions too."""
-    if isinstance(node, Apply):
-        return PRIMITIVES[node.op].cost
-    if isinstance(node, Load):
-        return 2.0 + 2.0 * len(node.bounds)
-    return 2.0 * len(node.bounds) if isinstance(node, Inside) else 0.0
+def short_windows(program: Program) -> bool:
+    """Short columns, one pass over them, and results that are one number per row."""
+    return (
+        bool(program.statistics)
+        and program.levels == 1
+        and program.column_count <= _MOST_TAPS
+        and all(s.kind in FOLDS for s in program.statistics)
+        and not any(program.reads_columns(value) for value in program.values)
+        and not any(store.stride(c.name) for store in program.stores for c in program.columns)
+    )
+
+
+def instructions(body: Expression, held: Sequence[Expression]) -> Iterator[tuple[float, bool]]:
+    """Of every expression of a body at one place, and whether it is part of what is held.
+
+    An access has its address and its conditions too.
+    """
+    inside = {node for value in held for node in walk(value)}
+    for node in walk(body):
+        count = 0.0
+        if isinstance(node, Apply):
+            count = PRIMITIVES[node.op].cost
+        elif isinstance(node, Load):
+            count = 2.0 + 2.0 * len(node.bounds)
+        elif isinstance(node, Inside):
+            count = 2.0 * len(node.bounds)
+        yield count, node in inside

@@ -9,12 +9,15 @@ from search_engine.contract.check import check
 from search_engine.contract.parse import parse
 from search_engine.hardware import H200
 from search_engine.playbook.analyse import analyse
+from search_engine.playbook.halo import halo_of
 from search_engine.playbook.idea import Variant
 from search_engine.playbook.ideas.thread_per_output import ThreadPerOutput
+from search_engine.playbook.ideas.window_in_shared import WindowInShared
 from search_engine.playbook.program import Unsupported
 from search_engine.playbook.strip import best_strip
 
 IDEA = ThreadPerOutput()
+SHARED = WindowInShared()
 fixtures_are_shared = [HealthCheck.function_scoped_fixture]
 many = settings(
     max_examples=40, deadline=None, derandomize=True, suppress_health_check=fixtures_are_shared
@@ -159,6 +162,49 @@ def test_where_it_does_not_apply(take):
     assert not IDEA.applies(long, H200)
 
 
+# --- windows in shared memory -------------------------------------------------------------
+
+OVERLAPPING = {
+    # what is computed, the input's shape, tile sizes
+    "max": (WINDOWS["max"], "2, 3, 11, 41", [(32, 8, 1), (32, 4, 2)]),
+    "average": ("F.avg_pool2d(x, 3, 1, 1, count_include_pad=False)", "1, 3, 9, 35", [(32, 8, 4)]),
+    "fused": (WINDOWS["fused"], "1, 3, 17, 66", [(64, 8, 8)]),
+    "depthwise": (WINDOWS["depthwise"], "2, 3, 10, 37", [(32, 4, 1), (32, 8, 4)]),
+    "dilated": (WINDOWS["dilated"], "1, 3, 12, 40", [(32, 4, 2)]),
+    "unpadded": ("F.conv2d(x, self.w, groups=3)", "2, 3, 10, 37", [(32, 4, 4)]),
+    "one dimension": ("F.max_pool1d(x, 8, 1, 4, 3)", "2, 3, 90", [(64, 1, 1)]),
+    "three dimensions": ("F.max_pool3d(x, 3, 1, 1)", "1, 2, 4, 5, 33", [(32, 4, 2)]),
+}
+
+
+@pytest.mark.parametrize("name", OVERLAPPING)
+def test_windows_in_shared_memory(take, agree, name):
+    forward, shape, sizes = OVERLAPPING[name]
+    captured = take(f"x=float32[{shape}]", f"return {forward}", PARAMETERS)
+    program = analyse(captured.task)
+    assert SHARED.applies(program, H200)
+    sources = []
+    for width, height, outputs in sizes:
+        variant = Variant.of(width=width, height=height, outputs=outputs)
+        assert SHARED.valid(program, variant, H200), variant.label
+        sources.append(SHARED.render(program, variant, H200))
+    agree(captured, sources, draws=[("normal", 1)])
+
+
+def test_a_tile_holds_what_its_windows_reach(take):
+    """8 x 32 outputs of 3 x 2 taps, strides (2, 1), dilations (1, 2): 17 rows of 34 values."""
+    forward = f"return {WINDOWS['max']}"
+    halo = halo_of(analyse(take("x=float32[2, 3, 40, 70]", forward).task))
+    assert halo is not None
+    assert halo.lengths(8, 32) == (17, 34)
+    assert halo.shared_bytes(8, 32) == 17 * 34 * 4
+    for alone in ("return F.max_pool2d(x, 2)", "return x.sum(-1)"):
+        assert not SHARED.applies(analyse(take("x=float32[2, 3, 40, 70]", alone).task), H200)
+
+
+# --- any window's kernels -----------------------------------------------------------------
+
+
 def test_variants_keep_the_contract_and_compile(take, nvrtc):
     for inputs, name in (
         ("float32[8, 3, 64, 62]", "fused"),
@@ -166,19 +212,19 @@ def test_variants_keep_the_contract_and_compile(take, nvrtc):
     ):
         task = take(f"x={inputs}", f"return {WINDOWS[name]}", PARAMETERS).task
         program = analyse(task)
-        for variant in IDEA.variants(program, H200):
-            source = IDEA.render(program, variant, H200)
-            assert check(parse(source), task, H200) == []
-            assert nvrtc(source)
+        for idea in (IDEA, SHARED):
+            for variant in idea.variants(program, H200):
+                source = idea.render(program, variant, H200)
+                assert check(parse(source), task, H200) == []
+                assert nvrtc(source)
 
 
 def test_the_text_is_that_of_any_leading_size(take):
-    texts = {
-        IDEA.render(program, variant, H200)
-        for n in (1, 5)
-        for program in [
-            analyse(take(f"x=float32[{n}, 3, 12, 12]", f"return {WINDOWS['max']}").task)
-        ]
-        for variant in [Variant.of(threads=128, outputs=4, along="outer")]
+    variants = {
+        IDEA: Variant.of(threads=128, outputs=4, along="outer"),
+        SHARED: Variant.of(width=32, height=8, outputs=2),
     }
-    assert len(texts) == 1
+    forward = f"return {WINDOWS['max']}"
+    programs = [analyse(take(f"x=float32[{n}, 3, 12, 12]", forward).task) for n in (1, 5)]
+    for idea, variant in variants.items():
+        assert len({idea.render(program, variant, H200) for program in programs}) == 1
