@@ -1,13 +1,14 @@
 # make demo   the main job through the real language server, on this machine as it is
 # make test   static checks and the test suite
-# Both set up .venv themselves, with the exact versions of constraints.txt.
+# make test-editors   the main job in a real VS Code and a real Neovim, which it installs
+# All set up .venv themselves, with the exact versions of constraints.txt.
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: setup demo test lint format clean
+.PHONY: setup demo test test-editors lint format clean
 
 setup: $(STAMP)
 
@@ -29,6 +30,11 @@ lint: $(STAMP)
 
 test: lint
 	$(BIN)/python -m pytest -n auto
+
+# VS Code is what takes its time: it is built once, into build/editors.
+test-editors: $(STAMP)
+	$(BIN)/python tests/editors/install.py
+	$(BIN)/python -m pytest tests/editors
 
 format: $(STAMP)
 	$(BIN)/ruff check --fix .
