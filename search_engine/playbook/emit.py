@@ -344,7 +344,8 @@ class Writer:
     def aligned(self, access: Load | Store) -> bool:
         """Whether packs of the access start at multiples of VEC elements."""
         inner = self.program.inner.name
-        others = [access.stride(a.name) for a in self.program.axes if a.name != inner]
+        axes = [axis for axis in self.program.axes if axis.name != inner and axis.size > 1]
+        others = [access.stride(axis.name) for axis in axes]
         offset = access.offset if isinstance(access, Load) else 0
         return all(number % self.vec == 0 for number in (*others, offset))
 

@@ -54,6 +54,7 @@ class ChipAsBuffer(PlaybookIdea):
         """Rows too large for one multiprocessor that fit (nearly) all of them together."""
         return (
             row_shape.has_row_statistics(program)
+            and row_shape.holds_floats(program)
             and program.levels == 1
             and len(program.rows) <= 1
             and program.row_count <= facts.sm_count

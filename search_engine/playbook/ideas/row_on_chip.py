@@ -63,6 +63,7 @@ class RowOnChip(PlaybookIdea):
         """Rows that fit one multiprocessor, long enough for a block."""
         return (
             row_shape.has_row_statistics(program)
+            and row_shape.holds_floats(program)
             and program.column_count >= 256
             and bool(self.variants(program, facts))
         )

@@ -5,8 +5,10 @@ from __future__ import annotations
 import math
 
 from search_engine.playbook import cost, words
+from search_engine.playbook.dtypes import is_float
 from search_engine.playbook.launch import largest_vector
 from search_engine.playbook.program import Program
+from search_engine.playbook.rows import RowCode
 
 
 def has_row_statistics(program: Program) -> bool:
@@ -16,6 +18,11 @@ def has_row_statistics(program: Program) -> bool:
     """
     rows = bool(program.statistics) and bool(program.columns) and contiguous(program)
     return rows and not cost.contracts(program)
+
+
+def holds_floats(program: Program) -> bool:
+    """Whether what a kernel keeps of a row is floating, as shared memory's slots are."""
+    return is_float(RowCode(program, 1).kept.dtype)
 
 
 def contiguous(program: Program) -> bool:
@@ -54,6 +61,9 @@ def statistic_words(program: Program) -> str:
         "sum": ("sum",),
         "max": ("maximum",),
         "min": ("minimum",),
+        "prod": ("product",),
+        "argmax": ("maximum", "its place"),
+        "argmin": ("minimum", "its place"),
     }
     return words.listed(list(dict.fromkeys(n for s in program.statistics for n in names[s.kind])))
 

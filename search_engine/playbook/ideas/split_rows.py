@@ -9,6 +9,7 @@ from search_engine.contract.printer import launch_line
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook import cost, words
 from search_engine.playbook.emit import Element
+from search_engine.playbook.expression import loads
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
 from search_engine.playbook.launch import rows
@@ -108,8 +109,12 @@ class SplitRows(PlaybookIdea):
         return row_shape.vector(program) % vector == 0 and 2 * chunk <= 2 * program.column_count
 
     def seconds(self, program: Program, variant: Variant, facts: DeviceFacts) -> float:
-        """Two readings of the rows; large parts reach more of the bandwidth (H200)."""
-        again = float(cost.streamed_bytes(program))
+        """Two readings of the rows, one where the result is a number per row.
+
+        Large parts reach more of the bandwidth (H200).
+        """
+        full = any(program.full(store) for store in program.stores)
+        again = float(cost.streamed_bytes(program)) if full else 0.0
         if variant.word("order") == "reversed":
             again -= min(again, 0.1 * facts.l2_bytes)
         chunk = variant.number("threads") * variant.number("packs") * variant.number("vector")
@@ -155,7 +160,8 @@ class _Split:
         count = rows(program)
         writer.lines += self.streamed.scratch_lines(f"{count} * {splits}")
         self._statistics_kernel(f"{count} * {splits}")
-        self._result_kernel(epilogue, f"{count} * {splits}")
+        # Without a result of full size a block per row is enough to merge the parts.
+        self._result_kernel(epilogue, count if epilogue is None else f"{count} * {splits}")
         return writer.file(
             "A row's parts on many blocks: each stores its own statistics, then every block "
             "merges its row's and writes its part of the result."
@@ -182,9 +188,7 @@ class _Split:
         code, streamed = self.code, self.streamed
         places, where = code.row_places("  ")
         inner, columns = code.column_places("    ")
-        bodies = [s.body for s in code.statistics]
-        loads = [load for load in self.program.loads if load in _loads_of(bodies)]
-        tensors = self.writer.parameters(loads, [])
+        tensors = self.writer.parameters(loads(*(s.body for s in code.statistics)), [])
         self.writer.lines.append(
             launch_line(
                 "row_parts",
@@ -218,7 +222,11 @@ class _Split:
         code, streamed = self.code, self.streamed
         places, where = code.row_places("  ")
         inner, columns = code.column_places("    ")
-        tensors = self.writer.parameters(self.program.loads, self.program.stores)
+        needed = self.program.loads
+        if epilogue is None:
+            shifted = [s.body for s in code.statistics if streamed.pilot(s)]
+            needed = loads(*code.row_values, *shifted)
+        tensors = self.writer.parameters(needed, self.program.stores)
         names = [name for _, name in tensors]
         names += streamed.part_arguments()
         self.writer.lines.append(launch_line("row_results", grid, self.threads, names))
@@ -228,7 +236,9 @@ class _Split:
             ") {",
         )
         body = [] if self.per_lane else streamed.partials("  ")
-        if self.variant.word("order") == "reversed":
+        if epilogue is None:
+            body.append(f"  const {code.index} row = blockIdx.x;")
+        elif self.variant.word("order") == "reversed":
             body += [
                 "  // From the end back: the last parts that were read are still in L2.",
                 f"  const {code.index} block = gridDim.x - 1 - blockIdx.x;",
@@ -236,21 +246,16 @@ class _Split:
         else:
             body.append(f"  const {code.index} block = blockIdx.x;")
         body += [
-            *self._place(),
+            *(self._place() if epilogue is not None else []),
             *places,
             *streamed.pilots(code.statistics, where, "  "),
             *streamed.read_partials("row * PARTS", "PARTS", "  ", self.per_lane),
             *code.row_value_lines(where, "  "),
         ]
         if code.per_row:
-            body += ["  if (threadIdx.x == 0 && begin == 0) {",
+            first = "" if epilogue is None else " && begin == 0"
+            body += [f"  if (threadIdx.x == 0{first}) {{",
                      *code.per_row_lines(where, "    "), "  }"]  # fmt: skip
         if epilogue is not None:
             body += self._loop([*inner, *code.finish(epilogue, {}, where | columns, "    ")])
         self.writer.kernels.append("\n".join([head, *body, "}"]))
-
-
-def _loads_of(values: Sequence[object]) -> set[object]:
-    from search_engine.playbook.expression import loads
-
-    return set(loads(*values))  # type: ignore[arg-type]
