@@ -16,7 +16,7 @@ from typing import Any
 from attrs import frozen
 
 import search_engine
-from search_engine.errors import SetupError
+from search_engine.errors import KernelLspError, SetupError
 from search_engine.record.command import Command
 from search_engine.recording import RecordedCall, Recording
 from search_engine.source import fingerprint
@@ -39,8 +39,11 @@ class Recorded:
 def record(command: Command) -> Recorded:
     """Run a command to its end, its input, output and signals its own.
 
-    Raises SetupError where the interpreter cannot be started.
+    Raises KernelLspError where there is no such script, SetupError where the interpreter
+    cannot be started.
     """
+    if command.kind == "script" and not Path(command.target).exists():
+        raise KernelLspError(f"There is no {command.target} to run: check its path.")
     with tempfile.TemporaryDirectory(prefix="kernel-lsp-record-") as folder:
         snapshot = Path(folder) / "snapshot.json"
         words = [

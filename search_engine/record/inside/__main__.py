@@ -13,6 +13,7 @@ import os
 import runpy
 import sys
 import types
+import zipfile
 from pathlib import Path
 from types import TracebackType
 
@@ -36,9 +37,7 @@ def _run(kind: str, target: str, arguments: list[str]) -> None:
     """What ``python TARGET``, ``python -m TARGET`` or ``python -c TARGET`` does."""
     main = types.ModuleType("__main__")
     first = {"script": str(Path(target).parent.absolute()), "module": str(Path.cwd())}.get(kind, "")
-    if getattr(sys.flags, "safe_path", False) or sys.flags.isolated:
-        sys.path.pop(0) if sys.path and sys.path[0] == _HERE else None
-    else:
+    if not (getattr(sys.flags, "safe_path", False) or sys.flags.isolated):
         # Python put the recorder's folder there, as that of the script it was told to run.
         sys.path[0] = first
     sys.modules["__main__"] = main
@@ -46,16 +45,26 @@ def _run(kind: str, target: str, arguments: list[str]) -> None:
         sys.argv = ["-m", *arguments]
         runpy._run_module_as_main(target)  # type: ignore[attr-defined]  # what `python -m` calls
         return
+    if kind == "script" and Path(target).suffix != ".py" and _has_main(target):
+        sys.argv, sys.path[0] = [target, *arguments], str(Path(target).absolute())
+        runpy._run_module_as_main("__main__", False)  # type: ignore[attr-defined]
+        return
     main.__dict__.update(__builtins__=__builtins__, __annotations__={})
     if kind == "command":
         sys.argv = ["-c", *arguments]
         code = compile(target, "<string>", "exec", dont_inherit=True)
     else:
         sys.argv = [target, *arguments]
-        main.__dict__.update(__file__=target, __cached__=None)
-        with io.open_code(str(Path(target).absolute())) as file:
-            code = compile(file.read(), target, "exec", dont_inherit=True)
+        path = str(Path(target).absolute())  # as __file__ is since Python 3.9
+        main.__dict__.update(__file__=path, __cached__=None)
+        with io.open_code(path) as file:
+            code = compile(file.read(), path, "exec", dont_inherit=True)
     exec(code, main.__dict__)  # noqa: S102 - the user's own script, as they asked for
+
+
+def _has_main(target: str) -> bool:
+    """Whether the target is a folder or a zip file, which Python runs by its ``__main__``."""
+    return Path(target).is_dir() or zipfile.is_zipfile(target)
 
 
 def _untraced(traceback: TracebackType | None) -> TracebackType | None:

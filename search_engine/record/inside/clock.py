@@ -88,8 +88,8 @@ class Clock:
         elif self._thread != threading.get_ident():
             return None
         if not self._stack:
-            self._root()
             self._step()
+            self._root()
             self.idle = not self._open
         call = _Call(times, self._stack[-1] if self._stack else None)
         self._stack.append(call)

@@ -97,10 +97,9 @@ def _name(value: Any, names: Mapping[str, Any], what: str) -> str:
     own = getattr(value, "__name__", None) or str(value)  # a dtype is "torch.float16"
     parts = str(own).split(".")
     module = getattr(value, "__module__", None)
-    paths = [parts, [*str(module).split("."), *parts], [str(module).rsplit(".", 1)[-1], *parts]]
-    for known in ("nn", "F"):
-        paths.append([known, *parts])
-    for path in paths:
+    prefixes = ["", "nn", "F", str(module).rsplit(".", 1)[-1], str(module)]
+    for prefix in prefixes:
+        path = [*filter(None, prefix.split(".")), *parts]
         if all(part.isidentifier() for part in path) and _looked_up(path, names) is value:
             return ".".join(path)
     raise Undescribed(f"its {what} is a {type(value).__name__}")
