@@ -21,20 +21,28 @@ _RESERVED = frozenset(
         "template", "typename", "new", "delete", "this", "true", "false", "void", "static",
         "a", "acc", "ahead", "b", "batch", "big", "bytes", "even", "four", "from", "group", "held",
         "j", "left", "m", "n", "odd", "outputs", "own_k", "own_m", "own_n", "pairs", "q", "raw",
-        "rest", "right", "rounded", "side", "small", "stage", "stages", "sum", "sums", "to", "valid",
-        "whole", "zero", "contract", "mma", "pack_left", "load_pack", "store_pack",
+        "rest", "right", "rounded", "side", "small", "stage", "stages", "sum", "sums", "to",
+        "valid", "whole", "zero", "contract", "mma", "pack_left", "load_pack", "store_pack",
         "extern", "inline", "register", "volatile", "operator", "and", "or", "not", "xor",
         "signed", "unsigned", "sizeof", "namespace", "using", "public", "private", "try",
         "catch", "throw", "exp", "log", "sqrt", "pow", "sin", "cos", "tan", "min", "max",
-        "abs", "floor", "ceil", "round", "fma", "erf", "tanh", "mean_of", "row_count",
+        "abs", "floor", "ceil", "round", "fma", "erf", "tanh", "mean_of", "row_count", "std",
+        "merge", "add", "at", "inside", "single",
     ]
 )  # fmt: skip
+
+
+# Numbered variables of the templates: ``own_1``, ``all_2``.
+_NUMBERED = re.compile(
+    r"(row_|read_)?(own|all|value|term|pilot|parts|meet|run|running|carry|before|totals)_\d+"
+)
 
 
 def identifier(text: str) -> str:
     """A C identifier for a contract or graph name: ``ln.weight`` → ``ln_weight``."""
     name = re.sub(r"\W", "_", text)
-    if not name or name[0].isdigit() or name in _RESERVED or name in PRIMITIVES:
+    taken = name in _RESERVED or name in PRIMITIVES or _NUMBERED.fullmatch(name)
+    if not name or name[0].isdigit() or taken:
         name = f"{name}_" if name and not name[0].isdigit() else f"t{name}"
     return name
 

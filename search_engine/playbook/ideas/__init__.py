@@ -7,6 +7,7 @@ from search_engine.playbook.ideas.fuse_chain import FuseChain
 from search_engine.playbook.ideas.row_on_chip import RowOnChip
 from search_engine.playbook.ideas.scan_columns import ScanColumns
 from search_engine.playbook.ideas.scan_rows import ScanRows
+from search_engine.playbook.ideas.split_columns import SplitColumns
 from search_engine.playbook.ideas.split_rows import SplitRows
 from search_engine.playbook.ideas.thread_per_output import ThreadPerOutput
 from search_engine.playbook.ideas.tile_of_rows import TileOfRows
@@ -23,6 +24,7 @@ ALL: tuple[PlaybookIdea, ...] = (
     SplitRows(),
     ChipAsBuffer(),
     TileOfRows(),
+    SplitColumns(),
     ScanRows(),
     ScanColumns(),
     TileRegisters(),

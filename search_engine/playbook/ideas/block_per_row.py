@@ -83,7 +83,13 @@ class BlockPerRow(PlaybookIdea):
         vector = row_shape.vector(program)
         offered = [
             Variant.of(threads=threads, vector=vector, unroll=4, back=back)
-            for threads, back in ((512, "yes"), (256, "yes"), (1024, "yes"), (256, "no"))
+            for threads, back in (
+                (512, "yes"),
+                (256, "yes"),
+                (1024, "yes"),
+                (256, "no"),
+                (128, "yes"),
+            )
         ]
         good = [v for v in offered if self.valid(program, v, facts)]
         return sorted(good, key=lambda v: self.seconds(program, v, facts))
