@@ -7,6 +7,7 @@ import re
 from attrs import evolve, frozen
 
 from search_engine.contract.printer import launch_line
+from search_engine.playbook.accumulators import accumulator
 from search_engine.playbook.dtypes import compute_type, literal
 from search_engine.playbook.emit import Writer, walk_until
 from search_engine.playbook.expression import (
@@ -25,8 +26,8 @@ from search_engine.playbook.program import Axis, Program
 from search_engine.playbook.source import Part
 from search_engine.playbook.strip import Strip
 
-# What a running statistic begins with, and how a value is taken in.
-FOLDS = {"sum": "0", "prod": "1", "max": "-{inf}", "min": "{inf}"}
+# Statistics that are one number each, taken in one value at a time.
+FOLDS = frozenset({"sum", "prod", "max", "min"})
 _COMBINE = {"max": "maximum", "min": "minimum"}
 _UNROLLED = 64  # taps of a thread's innermost loops that are spelt out by the compiler
 
@@ -108,8 +109,9 @@ class UnrolledKernel:
     def _begin(self) -> list[str]:
         lines = []
         for statistic in self.program.statistics:
-            inf = "INF64" if statistic.dtype == "float64" else "INF"
-            start = FOLDS[statistic.kind].format(inf=inf)
+            # The first field's; sums of a few values need not keep what rounding takes.
+            identity = accumulator(statistic).identity
+            start = identity.strip("{}").split(", ")[0]
             kind, name = compute_type(statistic.dtype), self._name(statistic)
             if self.strip is None:
                 lines.append(f"  {kind} {name} = {start};")

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook import cost, words
-from search_engine.playbook.expression import Apply, Expression, Inside, Load, walk
+from search_engine.playbook.expression import Apply, Expression, Inside, Load, Result, walk
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.primitives import PRIMITIVES
 from search_engine.playbook.program import Axis, Program
@@ -140,9 +140,12 @@ class ThreadPerOutput(PlaybookIdea):
 
 def short_windows(program: Program) -> bool:
     """Short columns, one pass over them, and results that are one number per row."""
+    results = [node for node in walk(*program.values) if isinstance(node, Result)]
     return (
         bool(program.statistics)
+        and not program.scans
         and program.levels == 1
+        and all(result.part == result.statistic.kind for result in results)
         and program.column_count <= _MOST_TAPS
         and all(s.kind in FOLDS for s in program.statistics)
         and not any(program.reads_columns(value) for value in program.values)

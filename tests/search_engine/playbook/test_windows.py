@@ -118,6 +118,7 @@ def test_kernels_of_windows(take, agree, name):
     [
         ("x=float16[3, 2, 37]", "return F.max_pool1d(x * 2, 3, 1, 1)"),
         ("x=bfloat16[3, 2, 38]", "return F.relu(F.avg_pool1d(x, 4, 2, 1))"),
+        ("x=int32[4, 7, 9]", "return x.amax(1) - x.amin(1), x.sum(1)"),
         ("x=float64[2, 5, 4, 9]", "return F.max_pool3d(x, (2, 2, 3), (1, 2, 1), (0, 1, 1))"),
     ],
 )
@@ -156,6 +157,8 @@ def test_where_it_does_not_apply(take):
         "return x.softmax(-1)",  # results along the row
         "return x.var(-1)",  # moments
         "return F.relu(x)",
+        "return x.argmax(-1)",  # places
+        "return x.cumsum(-1)",
     ):
         assert not IDEA.applies(analyse(take("x=float32[4, 6, 16]", forward).task), H200)
     long = analyse(take("x=float32[4, 5000]", "return x.sum(-1)").task)
