@@ -79,3 +79,38 @@ def test_names(tmp_path):
     (tmp_path / "pkg" / "__init__.py").touch()
     found = locate(str(tmp_path / "pkg" / "__init__.py"))
     assert (found.module_name, found.is_package, found.root) == ("pkg", True, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("import torch", "net"),
+        ("from .layers import A", "inner.net"),
+        ("from ..layers import A", "outer_ns.inner.net"),
+        ("from outer_ns.inner.layers import A", "outer_ns.inner.net"),
+        ("import json.decoder", "net"),
+    ],
+)
+def test_packages_without_init_are_told_by_the_imports(tmp_path, line, name):
+    path = tmp_path / "outer_ns" / "inner" / "net.py"
+    path.parent.mkdir(parents=True)
+    assert locate(str(path), line).module_name == name
+
+
+def test_a_folder_of_a_known_packages_name_is_none(tmp_path):
+    path = tmp_path / "torch" / "net.py"
+    path.parent.mkdir()
+    assert locate(str(path), "import torch").module_name == "net"
+
+
+def test_a_package_without_init_imports(take, tmp_path):
+    folder = tmp_path / "nsroot" / "nsinner"
+    folder.mkdir(parents=True)
+    (folder / "layers.py").write_text("FACTOR = 3.0\n")
+    text = (
+        "from .layers import FACTOR\n# kernel-lsp: x=float32[4]\nclass Net(torch.nn.Module):\n"
+        "    def forward(self, x): return x * FACTOR\n"
+    )
+    captured = take(text, path=str(folder / "net.py"))
+    assert captured.task.module_name == "nsinner.net"
+    assert captured.task.graph.nodes[0].args[1] == 3.0
