@@ -61,10 +61,10 @@ def plans(
     """
     steps = Steps(task)
     found = partitions(steps, facts, predicted)
-    if not found and (kept := steps.cut_views()):
-        again = Steps(task, kept)
-        found = partitions(again, facts, predicted)
-        steps = again if found else steps
+    if not found and (kept := steps.moving_views()):
+        # A view may not fit the nest that reads it: as a step it can be a copy of its own.
+        steps = Steps(task, kept)
+        found = partitions(steps, facts, predicted)
     if not found:
         raise _reason(steps, predicted)
     return [_plan(steps, partition) for partition in found[:count]]

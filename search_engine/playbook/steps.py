@@ -106,18 +106,15 @@ class Steps:
         name = "_".join(dict.fromkeys(chosen or ops[-1:]))
         return name if identifier(name) == name else identifier(f"apply_{name}")
 
-    def cut_views(self) -> frozenset[str]:
-        """Views whose values lie in another order than a reshape behind them reads them."""
-        found = set()
-        for node in self.graph.nodes:
-            if base_name(node) not in views.RESHAPES:
-                continue
-            before = self.graph.node(views.source(node))
-            while before is not None and base_name(before) in views.RESHAPES:
-                before = self.graph.node(views.source(before))
-            if before is not None and before.name in self._light:
-                found.add(before.name)
-        return frozenset(found)
+    def moving_views(self) -> frozenset[str]:
+        """Light views that read their operand in another order, or not all of it."""
+        return frozenset(
+            name
+            for name in self._light
+            if (node := self.graph.node(name)) is not None
+            and base_name(node) in views.VIEWS
+            and base_name(node) not in views.RESHAPES
+        )
 
     # --- what is light ----------------------------------------------------------------
 

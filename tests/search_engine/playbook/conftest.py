@@ -149,6 +149,12 @@ def _sprinkle(tensor: torch.Tensor, seed: int) -> None:
 _EPSILON = {torch.float16: 1e-3, torch.bfloat16: 8e-3, torch.float64: 1e-14}
 
 
+@pytest.fixture
+def in_double():
+    """What the module itself gives in float64, by output name."""
+    return _in_double
+
+
 def _in_double(captured, call):
     module = captured.copied_module().double()
 
