@@ -40,8 +40,15 @@ def inputs_known(view: View, module: ModuleClass) -> bool:
     return known(excerpt(view, module), module.qualname)
 
 
-def skeleton(view: View, module: ModuleClass) -> str | None:
-    """The comment line to insert above the class, None where the inputs are known."""
+def skeleton(view: View, module: ModuleClass, description: str = "") -> str | None:
+    """The comment line to insert above the class, None where the inputs are known.
+
+    ``description`` is what it says where that is known from elsewhere.
+    """
+    from search_engine.capture.comment import MARK
     from search_engine.capture.skeleton import skeleton as line
 
-    return line(excerpt(view, module), module.qualname)
+    found = line(excerpt(view, module), module.qualname)
+    if found is None or not description:
+        return found
+    return f"{found.partition(MARK)[0]}{MARK} {description}"

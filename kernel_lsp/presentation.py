@@ -6,6 +6,7 @@ one that does not. Free of torch, pygls and rich.
 
 from __future__ import annotations
 
+import datetime
 import re
 import textwrap
 
@@ -17,6 +18,7 @@ from search_engine.verdict import Measurement
 from search_engine.words import factor_text, speedup_text, time_text
 
 _WIDTH = 78
+_VARIANTS = 4  # of a recording's inputs, in a hover
 # The search's own words on the kernel at work: checking 2 of 8, “title”: label
 _AT_WORK = re.compile(r"(?P<doing>\w+ \d+ of \d+), “(?P<title>.*)”(?:: .*)?$")
 
@@ -246,6 +248,39 @@ def _outcome(
         return kernel_phrase(best)
     reasons = [k.verdict.reason for k in kernels if k.verdict is not None]
     return f"rejected: {reasons[0]}" if reasons else "rejected"
+
+
+# --- recordings ----------------------------------------------------------------------
+
+
+def recording_markdown(recording: Recording, *, changed: bool) -> str:
+    """What was recorded of a class, as markdown; ``changed``: the class is another one now."""
+    when = datetime.datetime.fromtimestamp(recording.recorded).strftime("%Y-%m-%d %H:%M")
+    name, command = escape(recording.qualname), escape(recording.command)
+    head = f"**{name}** · recorded from {command} on {escape(recording.device)}, {when}"
+    blocks = [_wrap(head + (". The class changed since: record again." if changed else ""))]
+    blocks.append(_wrap(escape(_recorded_times(recording))))
+    lines = [
+        _item(f"- {escape(variant.description)} · {variant.calls:,} calls")
+        for variant in recording.variants[:_VARIANTS]
+    ]
+    if not lines and recording.undescribed:
+        lines = [_wrap(escape(f"Its inputs cannot be used: {recording.undescribed}."))]
+    return "\n\n".join(filter(None, [*blocks, "\n".join(lines)])) + "\n"
+
+
+def _recorded_times(recording: Recording) -> str:
+    share, own = share_phrase(recording), recording.self_share
+    parts = [f"{recording.calls:,} calls"]
+    if recording.seconds is not None:
+        parts.append(f"{time_text(recording.seconds)} each")
+    if share and own is not None:
+        parts.append(f"{share}, {100 * own:.0f}% without the modules in it")
+    text = ", ".join(parts) + "."
+    if recording.graded:
+        every = "all" if recording.graded == recording.calls else f"{recording.graded:,}"
+        text += f" In {every} of them gradients were enabled: there the original forward runs."
+    return text
 
 
 # --- markdown -------------------------------------------------------------------------

@@ -201,7 +201,10 @@ class Session:
 
     async def _changed(self) -> None:
         runs: list[Run] = [
-            found.latest for of_path in self.watcher.runs.values() for found in of_path.values()
+            found.latest
+            for of_path in self.watcher.runs.values()
+            for found in of_path.values()
+            if found.latest is not None
         ]
         self.progress.update(runs)
         await self._refresh()
@@ -226,7 +229,7 @@ class Session:
         return tuple(
             (found.module.qualname, headline(found), offers(found))
             for found in self.standings(view)
-            if found.run is not None
+            if found.run is not None or found.recording is not None
         )
 
     def store_failed(self, problem: str) -> None:

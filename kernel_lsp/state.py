@@ -10,6 +10,7 @@ from kernel_lsp.modules import ModuleClass
 
 if TYPE_CHECKING:  # the store's types take their time to import: not before `initialize`
     from search_engine.deliver.delivery import Delivery
+    from search_engine.recording import Recording
     from search_engine.store.records import Run
 
 Phase: TypeAlias = Literal[
@@ -26,10 +27,11 @@ Phase: TypeAlias = Literal[
 
 @frozen
 class ClassRuns:
-    """The runs of one class that matter: the newest, and the newest that was accepted."""
+    """What the store has of one class: the newest run, the newest accepted, what was recorded."""
 
-    latest: Run
+    latest: Run | None
     accepted: Run | None
+    recording: Recording | None = None
 
 
 @frozen
@@ -44,6 +46,7 @@ class Standing:
     phase: Phase
     run: Run | None
     in_place: Run | None
+    recording: Recording | None = None
 
 
 def decorated(module: ModuleClass, delivery: Delivery) -> bool:
@@ -58,15 +61,16 @@ def changed(module: ModuleClass, run: Run) -> bool:
 
 def standing(module: ModuleClass, runs: ClassRuns | None) -> Standing:
     """Where the class stands."""
-    if runs is None:
-        return Standing(module, "idle", None, None)
+    if runs is None or runs.latest is None:
+        return Standing(module, "idle", None, None, None if runs is None else runs.recording)
     accepted = runs.accepted
     in_place = (
         accepted
         if accepted is not None and accepted.delivery and decorated(module, accepted.delivery)
         else None
     )
-    return Standing(module, _phase(module, runs.latest, in_place), runs.latest, in_place)
+    phase = _phase(module, runs.latest, in_place)
+    return Standing(module, phase, runs.latest, in_place, runs.recording)
 
 
 def _phase(module: ModuleClass, run: Run, in_place: Run | None) -> Phase:
@@ -85,7 +89,21 @@ def _phase(module: ModuleClass, run: Run, in_place: Run | None) -> Phase:
 
 
 def headline(found: Standing) -> str:
-    """The phase in words, for the first lens; empty where there is nothing to tell."""
+    """The class's share of a step and its phase, for the first lens; empty where neither is."""
+    return " · ".join(part for part in (_share(found), _phase_text(found)) if part)
+
+
+def _share(found: Standing) -> str:
+    if found.recording is None:
+        return ""
+    from kernel_lsp.presentation import share_phrase
+
+    share = share_phrase(found.recording)
+    outdated = share and found.recording.changed(found.module.fingerprint)
+    return f"{share} before it changed" if outdated else share
+
+
+def _phase_text(found: Standing) -> str:
     run = found.run
     if run is None:
         return ""

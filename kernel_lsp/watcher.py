@@ -66,12 +66,14 @@ class Reader:
             latest.setdefault(head.qualname, head)
             if head.decision == "accepted":
                 accepted.setdefault(head.qualname, head)
+        recordings = store.recordings(path)
         return {
             qualname: ClassRuns(
-                self._run(store, head),
+                self._run(store, latest[qualname]) if qualname in latest else None,
                 self._run(store, accepted[qualname]) if qualname in accepted else None,
+                recordings.get(qualname),
             )
-            for qualname, head in latest.items()
+            for qualname in {**latest, **recordings}
         }
 
     def _run(self, store: Store, head: RunHead) -> Run:
@@ -111,7 +113,9 @@ class Watcher:
     def active(self) -> bool:
         """Whether a run of an open document is not at its end."""
         return any(
-            found.latest.active for of_path in self.runs.values() for found in of_path.values()
+            found.latest is not None and found.latest.active
+            for of_path in self.runs.values()
+            for found in of_path.values()
         )
 
     def wake(self, *, force: bool = False) -> None:

@@ -49,6 +49,10 @@ class Recording:
         """What a search of the class may go by: nothing where the class changed since."""
         return self.frequent if fingerprint == self.fingerprint else ()
 
+    def changed(self, fingerprint: str | None) -> bool:
+        """Whether the class is another one now; a broken class tells nothing."""
+        return fingerprint is not None and fingerprint != self.fingerprint
+
     @property
     def frequent(self) -> tuple[RecordedCall, ...]:
         """The variants of the module that was called most often: other shapes, same module."""

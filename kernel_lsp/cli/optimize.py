@@ -12,6 +12,7 @@ from kernel_lsp.cli.watch import launch, see_through
 from kernel_lsp.engine import Engine
 from kernel_lsp.modules import choose_class
 from search_engine.errors import KernelLspError
+from search_engine.recording import RecordedCall
 from search_engine.settings import SearchSettings
 from search_engine.source import fingerprint
 from search_engine.store.store import Store
@@ -55,9 +56,18 @@ def _start(store: Store, target: Target, settings: SearchSettings) -> str:
         qualname=qualname,
         target=settings.target,
         import_timeout=settings.import_timeout,
+        recorded=recorded_of(store, str(target.path), qualname, digest),
     )
     run_id, _ = store.start_run(request, qualname, digest, settings)
     return run_id
+
+
+def recorded_of(
+    store: Store, path: str, qualname: str, digest: str | None
+) -> tuple[RecordedCall, ...]:
+    """What ``kernel-lsp record`` saw of the class as it is now."""
+    recording = store.recordings(path).get(qualname)
+    return () if recording is None else recording.usable(digest)
 
 
 def _unreadable(target: Target, qualname: str) -> str:

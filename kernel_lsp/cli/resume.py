@@ -7,6 +7,7 @@ import argparse
 from attrs import evolve
 
 from kernel_lsp.cli.engine_call import add_interpreter
+from kernel_lsp.cli.optimize import recorded_of
 from kernel_lsp.cli.output import console, print_json
 from kernel_lsp.cli.run_json import summary
 from kernel_lsp.cli.target import RUN_HELP, find_run, read_target
@@ -40,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
         if found.status == "finished" and options.rounds is None:
             _say_finished(found, as_json=options.json)
             return 0
-        request = _request(found, options.path)
+        request = _request(store, found, options.path)
         if not found.active:
             store.reopen(found.id, settings, request)
         elif found.settings != settings or request.path != found.path:
@@ -75,7 +76,7 @@ def _settings(found: Run, options: argparse.Namespace) -> SearchSettings:
     return settings
 
 
-def _request(found: Run, given: str | None) -> CaptureRequest:
+def _request(store: Store, found: Run, given: str | None) -> CaptureRequest:
     """The run's request with the file as it is now.
 
     Raises KernelLspError where the file is gone or the class in it is another one.
@@ -93,4 +94,7 @@ def _request(found: Run, given: str | None) -> CaptureRequest:
             f"{found.qualname} in {target.path.name} is not what run {found.id} was started for: "
             f"start a new search with `kernel-lsp optimize {target.path.name}`."
         )
-    return evolve(found.request, path=str(target.path), text=target.text)
+    recorded = found.request.recorded or recorded_of(
+        store, str(target.path), found.qualname, found.fingerprint
+    )
+    return evolve(found.request, path=str(target.path), text=target.text, recorded=recorded)

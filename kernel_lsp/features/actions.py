@@ -9,7 +9,6 @@ from lsprotocol import types as lsp
 from kernel_lsp.documents import View
 from kernel_lsp.features.lens import arguments
 from kernel_lsp.inputs import skeleton
-from kernel_lsp.modules import ModuleClass
 from kernel_lsp.offers import INSERT_INPUTS, OPTIMIZE, offers
 from kernel_lsp.session import Session
 from kernel_lsp.state import Standing
@@ -48,7 +47,7 @@ def _action(
 
 def _describe(session: Session, view: View, found: Standing) -> list[lsp.CodeAction | lsp.Command]:
     """Where the inputs are not known: the comment that says them, to be filled in."""
-    edit = inputs_edit(view, found.module)
+    edit = inputs_edit(view, found)
     if edit is None:
         return []
     if not session.capabilities.literal_actions:
@@ -57,9 +56,14 @@ def _describe(session: Session, view: View, found: Standing) -> list[lsp.CodeAct
     return [lsp.CodeAction(title=DESCRIBE, kind=KIND, edit=changes)]
 
 
-def inputs_edit(view: View, module: ModuleClass) -> lsp.TextEdit | None:
-    """The edit that inserts the comment, None where the inputs are known."""
-    line = skeleton(view, module)
+def inputs_edit(view: View, found: Standing) -> lsp.TextEdit | None:
+    """The edit that inserts the comment, None where the file says the inputs.
+
+    What was recorded of the class fills it in.
+    """
+    module = found.module
+    recorded = () if found.recording is None else found.recording.usable(module.fingerprint)
+    line = skeleton(view, module, recorded[0].description if recorded else "")
     if line is None:
         return None
     ending = "\r\n" if "\r\n" in view.text else "\n"

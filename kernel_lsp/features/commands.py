@@ -18,7 +18,7 @@ from kernel_lsp.features import decide
 from kernel_lsp.features.actions import inputs_edit, workspace_edit
 from kernel_lsp.features.target import Target, find_target
 from kernel_lsp.inputs import inputs_known
-from kernel_lsp.presentation import result_phrase, run_markdown
+from kernel_lsp.presentation import recording_markdown, result_phrase, run_markdown
 from kernel_lsp.session import Session
 from kernel_lsp.state import changed
 from search_engine.deliver import edit as lines
@@ -29,6 +29,7 @@ from search_engine.errors import (
     SetupError,
     StoreError,
 )
+from search_engine.recording import Recording
 from search_engine.store.records import Run
 from search_engine.store.store import Store
 from search_engine.task import CaptureRequest
@@ -63,11 +64,10 @@ async def optimize(session: Session, arguments: Sequence[Any]) -> dict[str, Any]
     text = await asyncio.to_thread(_searchable, target)
     if module.fingerprint is None:
         raise CaptureError(f"{module.qualname} has a syntax error: mend it, then optimize.")
-    if not inputs_known(view, module):
-        raise CaptureError(
-            f"Nothing says what {module.qualname} is run on: the code action *Describe inputs for "
-            "kernel-lsp* inserts a comment to fill in, or define get_inputs() in the file."
-        )
+    recording = target.standing.recording
+    recorded = () if recording is None else recording.usable(module.fingerprint)
+    if not recorded and not inputs_known(view, module):
+        raise CaptureError(_no_inputs(module.qualname, recording, module.fingerprint))
     search = session.settings.search
     request = CaptureRequest(
         path=view.path,
@@ -75,6 +75,7 @@ async def optimize(session: Session, arguments: Sequence[Any]) -> dict[str, Any]
         qualname=module.qualname,
         target=search.target,
         import_timeout=search.import_timeout,
+        recorded=recorded,
     )
     try:
         run_id = await session.searches.start(request, module.qualname, module.fingerprint, search)
@@ -83,6 +84,21 @@ async def optimize(session: Session, arguments: Sequence[Any]) -> dict[str, Any]
         raise
     await session.watcher.look(force=True)
     return {"run": run_id}
+
+
+def _no_inputs(qualname: str, recording: Recording | None, fingerprint: str) -> str:
+    ways = (
+        "the code action *Describe inputs for kernel-lsp* inserts a comment to fill in, or define "
+        "get_inputs() in the file"
+    )
+    if recording is None:
+        return (
+            f"Nothing says what {qualname} is run on: {ways}, or run your script once with "
+            "`kernel-lsp record`."
+        )
+    if recording.changed(fingerprint):
+        return f"{qualname} changed since it was recorded: record it again, or {ways}."
+    return f"What was recorded of {qualname} cannot be used ({recording.undescribed}): {ways}."
 
 
 def _searchable(target: Target) -> str:
@@ -137,7 +153,7 @@ async def stop(session: Session, arguments: Sequence[Any]) -> dict[str, Any]:
 async def insert_inputs(session: Session, arguments: Sequence[Any]) -> dict[str, Any]:
     """Insert the comment that describes the inputs."""
     target = await find_target(session, arguments)
-    edit = inputs_edit(target.view, target.module)
+    edit = inputs_edit(target.view, target.standing)
     if edit is None:
         raise CaptureError(f"The inputs of {target.module.qualname} are known already.")
     answer = await session.server.workspace_apply_edit_async(
@@ -149,11 +165,18 @@ async def insert_inputs(session: Session, arguments: Sequence[Any]) -> dict[str,
 
 
 async def show_run(session: Session, arguments: Sequence[Any]) -> dict[str, Any]:
-    """Show the whole run as a page."""
-    run = (await find_target(session, arguments)).chosen()
-    path = await _scratch(session, run.id, f"{run.qualname}.md", run_markdown(run))
+    """Show the whole run as a page; what was recorded of the class where it has none."""
+    target = await find_target(session, arguments)
+    recording, run = target.standing.recording, target.run
+    if run is None and recording is not None:
+        changed_since = recording.changed(target.module.fingerprint)
+        name, text = "recorded", recording_markdown(recording, changed=changed_since)
+    else:
+        run = target.chosen()
+        name, text = run.id, run_markdown(run)
+    path = await _scratch(session, name, f"{target.module.qualname}.md", text)
     await _show(session, path)
-    return {"run": run.id, "page": path.as_uri()}
+    return {"run": None if run is None else run.id, "page": path.as_uri()}
 
 
 async def show_kernel(session: Session, arguments: Sequence[Any]) -> dict[str, Any]:

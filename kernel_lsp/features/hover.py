@@ -22,7 +22,7 @@ _MARKUP = re.compile(r"\\(.)|\*\*|(?<!\\)\*")
 
 
 def hover(session: Session, uri: str, position: lsp.Position) -> lsp.Hover | None:
-    """What is known of the class under the cursor; None where nothing was searched."""
+    """What is known of the class under the cursor; None where nothing was."""
     view = session.view(uri)
     found = None if view is None else _under(view, position)
     if view is None or found is None:
@@ -38,6 +38,16 @@ def hover(session: Session, uri: str, position: lsp.Position) -> lsp.Hover | Non
 
 
 def _text(session: Session, found: Standing) -> str:
+    from kernel_lsp.presentation import recording_markdown
+
+    recorded = ""
+    if found.recording is not None:
+        changed = found.recording.changed(found.module.fingerprint)
+        recorded = recording_markdown(found.recording, changed=changed)
+    return "\n".join(filter(None, [_of_run(session, found), recorded]))
+
+
+def _of_run(session: Session, found: Standing) -> str:
     run = found.run
     if run is None:
         return ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import sqlite3
 import time
@@ -30,6 +31,11 @@ from search_engine.verdict import Baseline, BuildInfo, Estimate, Measurement, Ve
 
 def _optional(text: str | None, kind: type[Any]) -> Any:
     return None if text is None else serial.loads(text, kind)
+
+
+@functools.lru_cache(maxsize=512)  # an editor asks for the same ones again and again
+def _recording(entry: str) -> Recording:
+    return serial.loads(entry, Recording)
 
 
 class Reader(Database):
@@ -166,4 +172,4 @@ class Reader(Database):
             rows = self._db.execute(
                 "SELECT qualname, entry FROM recordings WHERE path = ?", (path,)
             ).fetchall()
-        return {row["qualname"]: serial.loads(row["entry"], Recording) for row in rows}
+        return {row["qualname"]: _recording(row["entry"]) for row in rows}
