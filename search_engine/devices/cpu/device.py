@@ -30,6 +30,7 @@ from search_engine.devices.cpu.job import (
 from search_engine.devices.cpu.lines import line_of
 from search_engine.devices.cpu.memory import SharedMemory
 from search_engine.devices.cpu.module import Module
+from search_engine.devices.cpu.native import NativeCompiler, Outcome
 from search_engine.devices.cpu.toolchain import find_toolchain
 from search_engine.devices.cpu.worker import Ending, run
 from search_engine.errors import SetupError
@@ -59,6 +60,7 @@ UNGUARDED = (
 @define
 class _Handle:
     build: Build
+    note: str = ""  # why the target's own compiler was not asked
     passed: bool = False  # the checking build ran without a finding
 
 
@@ -68,7 +70,8 @@ class CpuDevice(Device):
     ``target`` is the GPU that the estimate is for and whose limits hold; ``facts`` are the
     target's with a small ``sm_count``. ``timeout`` is in seconds, for one execution.
     ``unguarded`` lets unknown kernels run where the lock-down is not to be had. Builds go
-    to ``cache``, by default in the user's data folder.
+    to ``cache``, by default in the user's data folder. ``compile_for_target``: where NVRTC is
+    installed, kernels are compiled for the target as well, and rejected where they do not.
 
     Raises SetupError without a C++ compiler, on another machine than x86-64 or aarch64
     Linux, and where the cache cannot be written.
@@ -85,6 +88,7 @@ class CpuDevice(Device):
         timeout: float = 30.0,
         unguarded: bool = False,
         cache: Path | None = None,
+        compile_for_target: bool = True,
     ) -> None:
         self.target = target
         self.facts = evolve(target, sm_count=SM_COUNT, cooperative_sms=target.sm_count)
@@ -93,6 +97,9 @@ class CpuDevice(Device):
         self._builder = Builder(
             find_toolchain(), cache or data_folder() / "cpu-device", 100 * major + 10 * minor
         )
+        self._native: NativeCompiler | None = None
+        if compile_for_target:
+            self._native = NativeCompiler(target, cache=cache / "cubins" if cache else None)
         self._unguarded = unguarded
         self._trusted: set[str] = set()
         self._guard: bool | None = None
@@ -114,28 +121,29 @@ class CpuDevice(Device):
             if findings:
                 results[index] = Rejected(kernel, tuple(findings))
         wanted = list(plans)
-        built = self._builder.build([kernels[index] for index in wanted])
-        for index, build in zip(wanted, built, strict=True):
-            results[index] = self._program(kernels[index], plans[index], build)
+        chosen = [kernels[index] for index in wanted]
+        native = self._native.start(chosen, task) if self._native else None
+        built = self._builder.build(chosen)
+        outcomes = native.result() if native else [Outcome()] * len(chosen)
+        for index, build, outcome in zip(wanted, built, outcomes, strict=True):
+            results[index] = self._program(kernels[index], plans[index], build, outcome)
         return [cast("Program | Rejected", result) for result in results]
 
     def _program(
-        self, kernel: Kernel, plan: Plan, build: Build | list[Finding]
+        self, kernel: Kernel, plan: Plan, build: Build | list[Finding], native: Outcome
     ) -> Program | Rejected:
         if isinstance(build, list):
             return Rejected(kernel, tuple(build))
         findings = [
             *signature_findings(build.plain, plan), *self._shared_findings(build.plain, plan)
         ]  # fmt: skip
+        findings = findings or list(native.findings)
         if findings:
             return Rejected(kernel, tuple(findings))
         functions = dict.fromkeys(launch.function for launch in kernel.launches)
         shared = build.plain.static_shared
-        return Program(
-            kernel,
-            tuple(BuildInfo(name, shared_bytes=shared) for name in functions),
-            _Handle(build),
-        )
+        known_here = tuple(BuildInfo(name, shared_bytes=shared) for name in functions)
+        return Program(kernel, native.builds or known_here, _Handle(build, native.note))
 
     def _shared_findings(self, module: Module, plan: Plan) -> list[Finding]:
         static, most = module.static_shared, self.facts.shared_per_block
@@ -178,6 +186,7 @@ class CpuDevice(Device):
         """
         handle: _Handle = program.handle
         plan = resolve(program.kernel, task, self.facts)
+        notes = (handle.note,) if handle.note else ()
         self._require_guard(program.kernel)
         layout = lay_out(task, plan, offset=offset)
         memory = self._shared_memory(Arena.size_of(layout))
@@ -188,10 +197,10 @@ class CpuDevice(Device):
             findings += [f for f in arena.findings() if f not in findings]
             handle.passed = handle.passed or not findings
             if checked or findings:
-                return Execution(arena.outputs(), tuple(findings))
+                return Execution(arena.outputs(), tuple(findings), notes)
         arena.place(tensors)
         findings = self._run("plain", handle.build.plain, plan, arena, memory)
-        return Execution(arena.outputs(), (*findings, *arena.findings()))
+        return Execution(arena.outputs(), (*findings, *arena.findings()), notes)
 
     def _run(
         self, mode: Mode, module: Module, plan: Plan, arena: Arena, memory: SharedMemory
@@ -229,7 +238,7 @@ class CpuDevice(Device):
 
     def _shared_memory(self, size: int) -> SharedMemory:
         if self._memory is None or self._memory.size < size:
-            self.close()
+            self._free_memory()
             self._memory = SharedMemory(size)
         return self._memory
 
@@ -280,7 +289,12 @@ class CpuDevice(Device):
         return estimate(task, plan, layout, counts, module.static_shared, self.target)
 
     def close(self) -> None:
-        """Give the shared memory back."""
+        """Give the shared memory back and end the target's compiler."""
+        if self._native is not None:
+            self._native.close()
+        self._free_memory()
+
+    def _free_memory(self) -> None:
         if self._memory is not None:
             self._memory.close()
             self._memory = None

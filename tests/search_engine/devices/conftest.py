@@ -38,7 +38,9 @@ def make_task() -> Callable[[Mapping[str, torch.Tensor], Mapping[str, torch.Tens
 
 @pytest.fixture(scope="session")
 def cpu(tmp_path_factory: pytest.TempPathFactory) -> Iterator[CpuDevice]:
-    device = CpuDevice(H200, timeout=20.0, cache=tmp_path_factory.mktemp("cpu-device"))
+    device = CpuDevice(
+        H200, timeout=20.0, cache=tmp_path_factory.mktemp("cpu-device"), compile_for_target=False
+    )
     yield device
     device.close()
 

@@ -56,7 +56,7 @@ extern "C" __global__ void softmax(const float* x, float* out, int n) {
 
 @pytest.fixture(scope="module")
 def device():
-    opened = CpuDevice(H200, timeout=30.0)
+    opened = CpuDevice(H200, timeout=30.0, compile_for_target=False)
     yield opened
     opened.close()
 
@@ -173,7 +173,7 @@ def test_a_build_that_a_full_disk_ended_is_no_rejection(judge, device, monkeypat
 def test_a_loop_without_end_is_not_optimised_away(module):
     body = BODY.replace("float top", "while (x[0] != 3.0f) {} float top", 1)
     captured = module(SOFTMAX)
-    hasty = CpuDevice(H200, timeout=2.0)
+    hasty = CpuDevice(H200, timeout=2.0, compile_for_target=False)
     try:
         (program,) = hasty.compile([parse(HEAD + body)], captured.task)
         (finding,) = verify(captured, program, hasty, seed=1).findings

@@ -59,7 +59,6 @@ _LOCAL = "simt_register_"
 class Argument:
     """An operand of the statement: its constraint and the C++ expression."""
 
-    name: str | None
     constraint: str  # without "=" and "+"
     expression: str
     written: bool
@@ -186,9 +185,8 @@ def _literal(text: str) -> str:
 
 
 def _argument(words: Sequence[Token], written: bool) -> Argument:
-    name = None
-    if words[0].text == "[" and len(words) > 2 and words[2].text == "]":
-        name, words = words[1].text, words[3:]
+    if words[0].text == "[":
+        raise _Unreadable("nvcc has no names for operands: write %0, %1 and so on")
     strings = 0
     while strings < len(words) and words[strings].kind == "string":
         strings += 1
@@ -202,7 +200,7 @@ def _argument(words: Sequence[Token], written: bool) -> Argument:
     if written != constraint.startswith(("=", "+")):
         raise _Unreadable(f"the constraint {constraint!r} stands on the wrong side")
     expression = " ".join(word.text for word in rest[1:-1])
-    return Argument(name, kind, expression, written, not written or "+" in constraint)
+    return Argument(kind, expression, written, not written or "+" in constraint)
 
 
 # --- the template -----------------------------------------------------------------------------
@@ -302,7 +300,7 @@ def _operand(text: str, statement: Statement, declared: set[str]) -> Operand:
         parts = tuple(_register(p.strip(), statement, declared) for p in vector[1].split(","))
         return Operand(text, parts[0], parts)
     address = re.fullmatch(r"\[(.*)\]", text, re.DOTALL)
-    if address and not re.fullmatch(r"%\[\w+\]", text):
+    if address:
         base, sign, offset = re.fullmatch(r"(.*?)\s*(?:([+-])\s*(-?\w+))?\s*", address[1]).groups()  # type: ignore[union-attr]
         cpp = _register(base, statement, declared)
         if offset is not None:
@@ -327,12 +325,6 @@ def _register(text: str, statement: Statement, declared: set[str]) -> str:
         if index >= len(statement.arguments):
             raise _Unreadable(f"there is no operand {text}")
         return f"simt_operand_{index}"
-    named = re.fullmatch(r"%\[(\w+)\]", text)
-    if named:
-        for index, argument in enumerate(statement.arguments):
-            if argument.name == named[1]:
-                return f"simt_operand_{index}"
-        raise _Unreadable(f"there is no operand {text}")
     special = text.removeprefix("%%")
     if text.startswith("%%") and special in _SPECIAL:
         return _SPECIAL[special]

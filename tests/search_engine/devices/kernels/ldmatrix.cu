@@ -13,8 +13,8 @@ extern "C" __global__ void f(const short* x_, int* plain, int* trans, short* bac
   plain[i] = r0; plain[32 + i] = r1; plain[64 + i] = r2; plain[96 + i] = r3;
   unsigned to = (unsigned)__cvta_generic_to_shared(&other[i / 8][i % 8][0]);
   asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1,%2,%3,%4};" :: "r"(to), "r"(r0), "r"(r1), "r"(r2), "r"(r3));
-  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared::cta.b16 {%[a], %[b]}, [%[at]];"
-               : [a] "=r"(r0), [b] "=r"(r1) : [at] "r"(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x2.trans.shared::cta.b16 {%0, %1}, [%2];"
+               : "=r"(r0), "=r"(r1) : "r"(row));
   asm volatile("ldmatrix.sync.aligned.m8n8.x1.trans.shared.b16 {%0}, [%1 + 256];" : "=r"(r2) : "r"(i < 8 ? row : 0));
   trans[i] = r0; trans[32 + i] = r1; trans[64 + i] = r2;
   asm volatile("bar.sync 0;");
