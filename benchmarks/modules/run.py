@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import runpy
 import time
@@ -223,6 +224,7 @@ def main() -> int:
     parser.add_argument("--each", type=float, default=2.0, help="minutes of one search at most")
     options = parser.parse_args()
 
+    logging.getLogger("search_engine").setLevel(logging.ERROR)  # reasons are in the rows
     # Before the fork server starts: the children that import the modules inherit it.
     os.environ["MODULE_SIZES"] = options.sizes
     settings = SearchSettings(

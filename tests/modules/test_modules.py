@@ -1,5 +1,6 @@
 """Every module of this folder through a whole search: it ends as ``expected`` says."""
 
+import os
 import runpy
 from pathlib import Path
 
@@ -21,8 +22,12 @@ CHEAPEST = SearchSettings(device="cpu", rounds=1, ideas=1, branches=1)
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """One data folder, so that the cpu device's runner is built once."""
-    return tmp_path_factory.mktemp("data")
+    """One data folder for all test processes, so that the cpu device's runner is built once."""
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    (folder / "modules").mkdir(exist_ok=True)
+    return folder / "modules"
 
 
 def search(path: Path, store: Path) -> Run:

@@ -46,7 +46,9 @@ class WindowInShared(PlaybookIdea):
 
     def applies(self, program: Program, facts: DeviceFacts) -> bool:
         """Windows that overlap along the innermost axis, whatever else they do."""
-        return short_windows(program) and halo_of(program) is not None
+        if not short_windows(program) or halo_of(program) is None:
+            return False
+        return bool(self.variants(program, facts))
 
     def why(self, program: Program, facts: DeviceFacts) -> str:
         """How often a value is wanted, and what a tile makes of it."""
@@ -69,7 +71,7 @@ class WindowInShared(PlaybookIdea):
             Variant.of(width=width, height=height, outputs=outputs)
             for width, height, outputs in (
                 (64, 16, 4), (32, 16, 4), (64, 8, 2), (32, 8, 1), (128, 8, 4), (32, 32, 8),
-                (256, 1, 1), (512, 1, 1), (128, 1, 1), (64, 1, 1),
+                (256, 1, 1), (512, 1, 1), (128, 1, 1), (64, 1, 1), (32, 1, 1),
             )
         ]  # fmt: skip
         valid = [v for v in offered if self.valid(program, v, facts)]
