@@ -1,5 +1,5 @@
 # make demo   the main job through the real language server, on this machine as it is
-# make test   static checks and the test suite
+# make test   static checks and the test suite, without the editors
 # make test-editors   the main job in a real VS Code and a real Neovim, which it installs
 # All set up .venv themselves, with the exact versions of constraints.txt.
 
@@ -29,7 +29,8 @@ lint: $(STAMP)
 	$(BIN)/lint-imports
 
 test: lint
-	$(BIN)/python -m pytest -n auto
+	$(BIN)/python -m pytest -n auto \
+		--ignore=tests/editors/test_vscode.py --ignore=tests/editors/test_neovim.py
 
 # VS Code is what takes its time: it is built once, into build/editors.
 test-editors: $(STAMP)

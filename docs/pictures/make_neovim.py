@@ -22,6 +22,10 @@ from screenshot import screenshot
 
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT / "tests" / "editors"))
+
+from neovim import documented  # noqa: E402
+
 COLUMNS, LINES = 108, 40
 
 # What docs/editors.md tells users to write comes before this: here is only how it looks.
@@ -86,12 +90,9 @@ def configure(folder: Path) -> dict[str, str]:
     project.mkdir()
     shutil.copy(ROOT / "examples" / "residual_norm.py", project)
     (project / "pyproject.toml").touch()
-    documented = (ROOT / "docs" / "editors.md").read_text()
-    neovim = documented[documented.index("## Neovim") : documented.index("## Helix")]
-    blocks = re.findall(r"^```lua\n(.*?)^```", neovim, re.DOTALL | re.MULTILINE)
     config = folder / "config" / "nvim" / "init.lua"
     config.parent.mkdir(parents=True)
-    config.write_text("\n".join([*blocks, LOOKS]))
+    config.write_text(f"{documented()}\n{LOOKS}")
     return os.environ | {
         "XDG_CONFIG_HOME": str(folder / "config"),
         "XDG_DATA_HOME": str(folder / "share"),

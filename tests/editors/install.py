@@ -5,7 +5,8 @@ from npm (code-server), Chromium and the headers that code-server's native modul
 with from Debian. All of it goes into ``build/editors`` and is kept there until its pinned
 version changes; the extension is packaged anew each time.
 
-The exit code is 0, or 1 with one sentence per thing that cannot be had.
+Where VS Code cannot be had, the last lines say why and its tests skip; with CI=true that is an
+error.
 """
 
 from __future__ import annotations
@@ -118,10 +119,16 @@ def extension() -> None:
 
 def main() -> int:
     """Everything, in the order of need."""
-    debian()
-    once(BUILD / "node" / "installed", NODE_WHEEL, node)
-    lock = (HERE / "code_server" / "package-lock.json").read_text()
-    once(BUILD / "code_server" / "installed", lock, code_server)
+    try:
+        debian()
+        once(BUILD / "node" / "installed", NODE_WHEEL, node)
+        lock = (HERE / "code_server" / "package-lock.json").read_text()
+        once(BUILD / "code_server" / "installed", lock, code_server)
+    except SystemExit as error:
+        if os.environ.get("CI", "").lower() == "true":
+            raise
+        print(f"{error}\nVS Code cannot be had here, so its tests are skipped.", file=sys.stderr)
+        return 0
     extension()
     return 0
 

@@ -19,7 +19,7 @@ from typing import Any
 from install import CODE_SERVER, NODE, VSIX
 from playwright.sync_api import Locator, Page, expect, sync_playwright
 
-PATIENCE = 40.0  # seconds for what takes one or two on a quiet machine
+PATIENCE = 120.0  # seconds for what takes one or two on a quiet machine
 _POLL_SECONDS = 0.1
 
 # A window without what a first start shows, drawn the same on every machine.

@@ -22,7 +22,7 @@ interface Running {
   message: string;
 }
 
-const WIDTH = 64; // characters of the status item's text
+const WIDTH = 80; // characters of the status item's text
 const TOKEN = /^kernel-lsp\/([^/]+)\//; // the server's progress tokens name the run
 
 /** The searches that run now, as one item in the status bar; a click stops or shows one. */
