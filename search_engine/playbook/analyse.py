@@ -316,7 +316,7 @@ class Reader:
         # which is at least as accurate as rounding on the way.
         if before == node.dtype or (before in floats and node.dtype in floats):
             return value
-        return Apply("cast", (value,), node.dtype, node.name)
+        return operators.converted(value, node.dtype, node.name)
 
     def _pointwise(self, aten: str, node: Node, index: Index) -> Expression:
         tensors = [a for a in node.args if isinstance(a, Ref)]
@@ -329,9 +329,7 @@ class Reader:
                 dtype = "float32"
         self._refuse_lost_mutation(node)
         keyword_tensors = [a for a in node.kwargs.values() if isinstance(a, Ref)]
-        count = {"where": 3, "masked_fill": 3, "addcmul": 3, "addcdiv": 3, "lerp": 3}.get(aten)
-        if count is None:
-            count = 2 if aten in _TWO_OPERANDS else 1
+        count = operators.OPERANDS.get(aten, 1)
         if aten in ("clamp", "clip"):
             given = [a for a in node.args if isinstance(a, Ref)] + keyword_tensors
         else:
@@ -347,7 +345,8 @@ class Reader:
 
     def _refuse_lost_mutation(self, node: Node) -> None:
         """An in-place operator is its functional form if nothing reads its operand later."""
-        if not node.op.split(".")[1].endswith("_"):
+        name = node.op.split(".")[1]
+        if not name.endswith("_") or name.endswith("__"):
             return
         target = node.args[0]
         assert isinstance(target, Ref)
@@ -370,17 +369,6 @@ def in_order(values: Sequence[Expression]) -> bool:
     if found or statistics(*bodies) or scans(*bodies):
         raise Unsupported("No playbook idea covers a scan and a reduction, or two scans, in one.")
     return True
-
-
-_TWO_OPERANDS = frozenset(
-    [
-        "add", "sub", "subtract", "rsub", "mul", "multiply", "div", "divide", "true_divide",
-        "pow", "maximum", "minimum", "atan2", "fmod", "remainder", "floor_divide",
-        "lt", "le", "gt", "ge", "eq", "ne",
-        "logical_and", "logical_or", "bitwise_and", "bitwise_or", "bitwise_xor", "__and", "__or",
-        "__xor", "clamp_min", "clamp_max",
-    ]
-)  # fmt: skip
 
 
 def base_name(node: Node) -> str:

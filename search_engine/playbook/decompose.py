@@ -15,6 +15,7 @@ from typing import TypeAlias
 from attrs import evolve, field, frozen, mutable
 
 from search_engine.graph import Argument, Graph, Node, Ref
+from search_engine.playbook.program import Unsupported
 from search_engine.playbook.reductions import listed_dims
 from search_engine.playbook.views import argument
 from search_engine.task import Task
@@ -282,7 +283,41 @@ def _cosine_similarity(b: Builder) -> Ref:
     return b.div(b.div(b.sum(product, (dim,)), lengths[0]), lengths[1])
 
 
+def _glu(b: Builder) -> Ref:
+    """``glu(x, dim)``: the first half times the logistic function of the second."""
+    x = b.ref(0, "self")
+    shape = b.shape(x)
+    dim = int(b.number(1, "dim", -1)) % len(shape)
+    half = shape[dim] // 2
+    halved = (*shape[:dim], half, *shape[dim + 1 :])
+    first, second = (
+        b.add("aten.slice.Tensor", x, dim, at, at + half, shape=halved, dtype=b.tensor(x).dtype)
+        for at in (0, half)
+    )
+    return b.mul(first, b.unary("sigmoid", second))
+
+
+def _prelu(b: Builder) -> Ref:
+    """``prelu(x, weight)``: a slope per channel, or one for all."""
+    x, weight = b.ref(0, "self"), b.ref(1, "weight")
+    rank = b.rank(x)
+    slope = b.along(weight, 1, rank) if rank > 1 else weight
+    return b.where(b.compare("gt", x, 0), x, b.mul(slope, x))
+
+
+def _rrelu(b: Builder) -> Ref:
+    """``rrelu(x, lower, upper, training)`` in eval: the mean slope."""
+    slope = (b.number(1, "lower", 1 / 8) + b.number(2, "upper", 1 / 3)) / 2
+    x = b.ref(0, "self")
+    if b.given(3, "training", False):
+        raise Unsupported(f"No playbook idea covers {b.node.op} in training mode: it is random.")
+    return b.add("aten.leaky_relu.default", x, slope, shape=b.shape(x), dtype=b.work)
+
+
 COMPOSITES: dict[str, Rule] = {
+    "glu": _glu,
+    "prelu": _prelu,
+    "rrelu": _rrelu,
     "group_norm": _group_norm,
     "instance_norm": _instance_norm,
     "pairwise_distance": _pairwise_distance,

@@ -39,6 +39,9 @@ PRIMITIVES: dict[str, Primitive] = {
     "div": Primitive("{0} / {1}", PRODUCT, cost=9),
     "neg": Primitive("-{0}", PRODUCT),
     "abs": Primitive("fabs{f}({0})"),
+    "abs_int": Primitive(
+        "abs_int({0})", helper=_function("abs_int", "x", "x < 0 ? -x : x", "For integers."), cost=2
+    ),
     "reciprocal": Primitive("1 / {0}", PRODUCT, cost=8),
     "sqrt": Primitive("sqrt{f}({0})", cost=8),
     "rsqrt": Primitive("rsqrt{f}({0})", cost=3),
@@ -60,6 +63,13 @@ PRIMITIVES: dict[str, Primitive] = {
     "tanh": Primitive("tanh{f}({0})", cost=16),
     "erf": Primitive("erf{f}({0})", cost=18),
     "erfc": Primitive("erfc{f}({0})", cost=22),
+    "erfinv": Primitive("erfinv{f}({0})", cost=30),
+    "asinh": Primitive("asinh{f}({0})", cost=30),
+    "acosh": Primitive("acosh{f}({0})", cost=30),
+    "atanh": Primitive("atanh{f}({0})", cost=25),
+    "lgamma": Primitive("lgamma{f}({0})", cost=60),
+    "hypot": Primitive("hypot{f}({0}, {1})", cost=25),
+    "copysign": Primitive("copysign{f}({0}, {1})", cost=2),
     "floor": Primitive("floor{f}({0})"),
     "ceil": Primitive("ceil{f}({0})"),
     "trunc": Primitive("trunc{f}({0})"),
@@ -110,7 +120,17 @@ PRIMITIVES: dict[str, Primitive] = {
     "and": Primitive("{0} && {1}", TERNARY),
     "or": Primitive("{0} || {1}", TERNARY),
     "not": Primitive("!{0}", PRODUCT),
+    "bit_and": Primitive("({0} & {1})"),
+    "bit_or": Primitive("({0} | {1})"),
+    "bit_xor": Primitive("({0} ^ {1})"),
+    "bit_not": Primitive("~{0}", PRODUCT),
+    "shift_left": Primitive("({0} << {1})"),
+    "shift_right": Primitive("({0} >> {1})"),
     "cast": Primitive("static_cast<{T}>({0})"),
+    # C computes with narrow integers in int; torch wraps around after every operation.
+    "to_uint8": Primitive("static_cast<unsigned char>({0})"),
+    "to_int8": Primitive("static_cast<signed char>({0})"),
+    "to_int16": Primitive("static_cast<short>({0})"),
     # Comparisons with NaN are false: the forms below hand a NaN through, as torch does.
     "relu": Primitive(
         "relu({0})", helper=_function("relu", "x", "x < 0 ? 0 : x", "A NaN stays a NaN."), cost=2
