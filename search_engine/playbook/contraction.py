@@ -17,6 +17,7 @@ from search_engine.playbook.expression import (
     Expression,
     Inside,
     Load,
+    Position,
     Result,
     conditions,
     loads,
@@ -136,6 +137,8 @@ def match(program: Program) -> Contraction | None:
     found = program.statistics
     if len(found) != 1 or found[0].kind != "sum" or not program.columns:
         return None
+    if any(isinstance(leaf, Position) for leaf in program.conditions):
+        return None  # tiles are copied from memory: a place is no element of it
     body = found[0].body
     if not (isinstance(body, Apply) and body.op == "mul"):
         return None

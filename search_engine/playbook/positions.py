@@ -36,9 +36,8 @@ def position(at: Affine) -> Expression:
 def _arange(node: Node, index: Index, reader: Reader) -> Expression:
     """``arange(end)``, ``arange(start, end)``, ``arange(start, end, step)``."""
     numbers = [a for a in node.args if isinstance(a, (int, float))]
-    start, step = (numbers[0] if len(numbers) > 1 else 0), 1
-    if len(numbers) > 2:
-        step = numbers[2]
+    start: float = numbers[0] if len(numbers) > 1 else 0
+    step: float = numbers[2] if len(numbers) > 2 else 1
     here = position(index[0])
     whole = isinstance(start, int) and isinstance(step, int)
     dtype = "int64" if whole and node.dtype == "int64" else node.dtype
