@@ -62,6 +62,7 @@ class ServerSettings:
 LEAST: dict[str, float] = {
     "rounds": 1, "ideas": 1, "branches": 1, "seeds": 1, "minutes": 0.05, "configurations": 1,
     "stop_at_limit": 0.01, "sweep_seconds": 0.1, "import_timeout": 0.1, "kernel_timeout": 0.1,
+    "cache_gigabytes": 0.05,
 }  # fmt: skip
 
 

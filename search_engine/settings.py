@@ -24,7 +24,10 @@ class SearchSettings:
     )
     target: str = field(
         default="h200",
-        metadata=_doc("GPU of the limit and the estimate where no GPU is at hand."),
+        metadata=_doc(
+            "GPU of the limit and the estimate where no GPU is at hand: a100-40gb, a100-80gb, "
+            "b200, h100, h100-pcie, h200, l40s, rtx4090."
+        ),
     )
     proposers: tuple[str, ...] = field(
         default=("playbook",), metadata=_doc("Where ideas come from, in turn.")
@@ -44,6 +47,12 @@ class SearchSettings:
     )
     kernel_timeout: float = field(
         default=30.0, metadata=_doc("Seconds one kernel may run before it counts as hung.")
+    )
+    cache_gigabytes: float = field(
+        default=2.0,
+        metadata=_doc(
+            "Disk space of kernels built for this CPU, in GB: the least recently used go first."
+        ),
     )
     unguarded: bool = field(
         default=False,

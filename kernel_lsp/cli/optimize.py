@@ -21,7 +21,7 @@ from search_engine.task import CaptureRequest
 _SETTINGS = (
     "rounds", "ideas", "branches", "seeds", "minutes", "device", "target",
     "stop_at_limit", "configurations", "sweep_seconds", "import_timeout", "kernel_timeout",
-    "unguarded",
+    "cache_gigabytes", "unguarded",
 )  # fmt: skip
 
 

@@ -33,6 +33,7 @@ def open_device(settings: SearchSettings) -> Device:
             gpu_by_name(settings.target),
             timeout=settings.kernel_timeout,
             unguarded=settings.unguarded,
+            cache_bytes=int(settings.cache_gigabytes * 10**9),
         )
     if not torch.cuda.is_available():
         raise SetupError(

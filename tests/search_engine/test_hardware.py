@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import attrs
 import pytest
 
 from search_engine.errors import SetupError
 from search_engine.hardware import GPUS, gpu_by_name
+from search_engine.settings import SearchSettings
 
 # Multiply-adds count two, per clock and multiprocessor: CUDA C++ programming guide,
 # "Throughput of native arithmetic instructions", and the architectures' white papers.
@@ -55,3 +57,9 @@ def test_sizes_are_what_the_capability_has(gpu) -> None:
         (8, 0): "sm_80", (8, 9): "sm_89", (9, 0): "sm_90a", (10, 0): "sm_100a",
     }[gpu.compute_capability]  # fmt: skip
     assert (gpu.max_cluster > 1) == (gpu.compute_capability >= (9, 0))
+
+
+def test_the_setting_names_every_gpu() -> None:
+    doc = str(attrs.fields(SearchSettings).target.metadata["doc"])
+    assert doc.endswith(": " + ", ".join(sorted(GPUS)) + ".")
+    assert gpu_by_name(SearchSettings().target).key in GPUS

@@ -18,6 +18,7 @@ from attrs import frozen
 
 from search_engine.contract.kernel import Kernel
 from search_engine.contract.tune import fill
+from search_engine.devices.cpu.cache import GIGABYTE, BuildCache
 from search_engine.devices.cpu.module import Module, inspect
 from search_engine.devices.cpu.parallel import (
     COMPILER_BYTES,
@@ -66,9 +67,12 @@ class Build:
 class Builder:
     """Builds into ``cache``, a folder that outlives the process and may be shared."""
 
-    def __init__(self, toolchain: Toolchain, cache: Path, architecture: int) -> None:
+    def __init__(
+        self, toolchain: Toolchain, cache: Path, architecture: int, *, limit: int = 2 * GIGABYTE
+    ) -> None:
         self._toolchain = toolchain
         self._cache = cache
+        self._built = BuildCache(cache, limit)  # at most ``limit`` bytes
         self._architecture = architecture  # 900: what __CUDA_ARCH__ says
         self._modules: dict[str, Build] = {}
 
@@ -126,6 +130,18 @@ class Builder:
                     results[index] = built[key]
         return [result for result in results if result is not None]
 
+    def again(self, kernel: Kernel, build: Build) -> Build:
+        """``build`` itself, or a new one where its files were pruned; marked as used.
+
+        Raises SetupError where it does not build any more.
+        """
+        if self._built.find(build.key) is not None:
+            return build
+        [made] = self.build([kernel])
+        if isinstance(made, Build):
+            return made
+        raise SetupError(f"A kernel that was built before does not build any more: {made[0]}.")
+
     def _key(self, kernel: Kernel) -> str:
         functions = [launch.function for launch in kernel.launches]
         parts = (
@@ -135,11 +151,11 @@ class Builder:
         return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:32]
 
     def _known(self, key: str) -> Build | None:
+        folder = self._built.find(key)
+        if folder is None:
+            return None
         if key in self._modules:
             return self._modules[key]
-        folder = self._cache / "modules" / key
-        if not (folder / "hooked.so").exists():
-            return None
         loaded = self._load(key, folder)
         return loaded if isinstance(loaded, Build) else None
 
@@ -153,7 +169,7 @@ class Builder:
 
     def _workspace(self) -> tempfile.TemporaryDirectory[str]:
         try:
-            (self._cache / "modules").mkdir(parents=True, exist_ok=True)
+            self._built.modules.mkdir(parents=True, exist_ok=True)
             return tempfile.TemporaryDirectory(prefix="build-", dir=self._cache)
         except OSError as error:
             raise SetupError(
@@ -250,17 +266,12 @@ class Builder:
                 self._require_space()
                 log = _log(folder, f"{key}/{name[:-3]}.o") + _log(folder, f"{key}/{name}")
                 return _diagnostics(log, kernel)[:MOST_FINDINGS] or [_no_diagnostic(log)]
-        target = self._cache / "modules" / key
         loaded = self._load(key, folder / key)
         if isinstance(loaded, list):
             return loaded[:MOST_FINDINGS]
         for name in ("kernel.d", "kernel.ii", "plain.o", "hooked.o"):
             (folder / key / name).unlink(missing_ok=True)
-        try:
-            (folder / key).replace(target)
-        except OSError:  # another process was first
-            shutil.rmtree(folder / key, ignore_errors=True)
-        return self._load(key, target)
+        return self._load(key, self._built.add(folder / key, key))
 
 
 # The hooked module's memcpy and its kind go through the checks as well.

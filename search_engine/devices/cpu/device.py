@@ -18,6 +18,7 @@ from search_engine.data_folder import data_folder
 from search_engine.devices._base import Device, Execution, Program, Rejected
 from search_engine.devices.arena import Arena, lay_out
 from search_engine.devices.cpu.build import Build, Builder
+from search_engine.devices.cpu.cache import GIGABYTE
 from search_engine.devices.cpu.estimate import estimate, read_counts, sample_of
 from search_engine.devices.cpu.job import (
     Limits,
@@ -70,7 +71,8 @@ class CpuDevice(Device):
     ``target`` is the GPU that the estimate is for and whose limits hold; ``facts`` are the
     target's with a small ``sm_count``. ``timeout`` is in seconds, for one execution.
     ``unguarded`` lets unknown kernels run where the lock-down is not to be had. Builds go
-    to ``cache``, by default in the user's data folder. ``compile_for_target``: where NVRTC is
+    to ``cache``, by default in the user's data folder, which keeps below ``cache_bytes``.
+    ``compile_for_target``: where NVRTC is
     installed, kernels are compiled for the target as well, and rejected where they do not.
 
     Raises SetupError without a C++ compiler, on another machine than x86-64 or aarch64
@@ -88,6 +90,7 @@ class CpuDevice(Device):
         timeout: float = 30.0,
         unguarded: bool = False,
         cache: Path | None = None,
+        cache_bytes: int = 2 * GIGABYTE,
         compile_for_target: bool = True,
     ) -> None:
         self.target = target
@@ -95,8 +98,9 @@ class CpuDevice(Device):
         self.timeout = timeout
         major, minor = target.compute_capability
         self._builder = Builder(
-            find_toolchain(), cache or data_folder() / "cpu-device", 100 * major + 10 * minor
-        )
+            find_toolchain(), cache or data_folder() / "cpu-device", 100 * major + 10 * minor,
+            limit=cache_bytes,
+        )  # fmt: skip
         self._native: NativeCompiler | None = None
         if compile_for_target:
             self._native = NativeCompiler(target, cache=cache / "cubins" if cache else None)
@@ -185,6 +189,7 @@ class CpuDevice(Device):
         the runner cannot be built or locked down.
         """
         handle: _Handle = program.handle
+        handle.build = self._builder.again(program.kernel, handle.build)
         plan = resolve(program.kernel, task, self.facts)
         notes = (handle.note,) if handle.note else ()
         self._require_guard(program.kernel)
@@ -269,6 +274,7 @@ class CpuDevice(Device):
             plan = resolve(program.kernel, task, self.target)
         except ContractError:
             return None
+        handle.build = self._builder.again(program.kernel, handle.build)
         module = handle.build.hooked
         layout = lay_out(task, plan)
         samples = [sample_of(launch, module.static_shared, self.target) for launch in plan.launches]
