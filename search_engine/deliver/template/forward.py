@@ -15,7 +15,7 @@ from search_engine.deliver.template.arguments import parameters_of
 from search_engine.deliver.template.guard import (
     Binding,
     accept,
-    class_of,
+    classes,
     same_strides,
     untouchable,
 )
@@ -267,7 +267,7 @@ def _built(part: Any, named: dict[str, torch.Tensor], home: str) -> Any:
     pairs = dict(zip(part.keys, items, strict=False))
     if part.kind == "dict":
         return pairs
-    kind = class_of(part.module or home, part.qualname)
+    kind = classes[part.module or home, part.qualname]
     if part.kind == "items":
         return kind(*items)
     if part.kind == "fields":

@@ -183,22 +183,21 @@ def _recognise(
     return None if reachable_fingerprint(roots, functions) == verified.source else "source"
 
 
+# Classes that forward returns, by module and qualified name: where Dynamo finds them again.
+classes: dict[tuple[str, str], Any] = {}
+
+
 def _find_classes(result: Any, home: str) -> None:
-    """Raises KeyError or AttributeError where a class that forward returns is not there."""
+    """Fill ``classes``; raises KeyError or AttributeError where one is not there."""
     if isinstance(result, Container):
         if result.qualname:
-            class_of(result.module or home, result.qualname)
+            module = result.module or home
+            found: Any = sys.modules[module]
+            for name in result.qualname.split("."):
+                found = getattr(found, name)
+            classes[module, result.qualname] = found
         for item in result.items:
             _find_classes(item, home)
-
-
-@torch.compiler.assume_constant_result
-def class_of(module: str, qualname: str) -> Any:
-    """A class of an imported module."""
-    found: Any = sys.modules[module]
-    for name in qualname.split("."):
-        found = getattr(found, name)
-    return found
 
 
 def _same_methods(owner: type, kind: type) -> bool:

@@ -13,7 +13,8 @@ import pytest
 import torch
 from attrs import define, field, frozen
 
-from search_engine.capture.structure import Slot
+from search_engine.capture.outputs import shared, taken_apart
+from search_engine.capture.structure import renamed
 from search_engine.contract.parse import parse
 from search_engine.deliver import edit, files
 from search_engine.deliver.delivery import Delivery
@@ -77,6 +78,13 @@ def spec(name: str, role: str, tensor: torch.Tensor) -> TensorSpec:
     return TensorSpec(name, role, dtype, tuple(tensor.shape), tuple(tensor.stride()))
 
 
+def returned(module: torch.nn.Module, call: "Call"):
+    """The tensors that forward returns by name, each once, and their structure."""
+    tensors, tree = taken_apart(module(*call.args, **call.kwargs))
+    twice = shared(tensors)
+    return {n: t for n, t in tensors.items() if n not in twice}, renamed(tree, twice)
+
+
 def make_task(
     path: Path,
     module: torch.nn.Module,
@@ -87,8 +95,7 @@ def make_task(
     mode: str = "eval",
 ) -> Task:
     inputs = {"x": call.args[0]}
-    outputs = module(*call.args, **call.kwargs)
-    outputs = {"out": outputs} if isinstance(outputs, torch.Tensor) else outputs
+    outputs, _ = returned(module, call)
     tensors = [spec(name, "input", tensor) for name, tensor in inputs.items()]
     tensors += [spec(name, "parameter", tensor) for name, tensor in module.named_parameters()]
     tensors += [spec(name, "buffer", tensor) for name, tensor in module.named_buffers()]
@@ -159,7 +166,8 @@ class FakeGpu:
             x, weight, bias = (buffers[n] for n in ("x", "norm.weight", "norm.bias"))
             with torch.no_grad():
                 y = torch.nn.functional.layer_norm(x, (x.shape[-1],), weight, bias)
-                buffers["out"].copy_((y**2 + 1.0) * 3.0 * self.factor)
+                for number, name in enumerate(case.outputs, 1):
+                    buffers[name].copy_((y**2 + 1.0) * 3.0 * self.factor * number)
 
         return run
 
@@ -219,7 +227,7 @@ def deliver(tmp_path, monkeypatch):
         shape = VerifiedShape(
             task,
             parse(kernel),
-            observe_call(module, call, Slot("out")),
+            observe_call(module, call, returned(module, call)[1]),
             verdict,
             attrs.evolve(MEASUREMENT, device=device) if measured else None,
             None if measured else ESTIMATE,

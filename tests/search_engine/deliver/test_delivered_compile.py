@@ -4,6 +4,8 @@ import pytest
 import torch
 from torch import nn
 
+from search_engine.capture.outputs import taken_apart
+
 pytestmark = pytest.mark.usefixtures("strict")
 X = torch.randn(4, 8)
 
@@ -38,6 +40,63 @@ def test_the_operator_is_sound(deliver):
     net = found.user.Net().eval()
     operands = [X, net.norm.weight.detach(), net.norm.bias.detach()]
     torch.library.opcheck(found.user.Net.forward.__kernel_lsp__.operator, (operands, 0))
+
+
+RESULTS = """
+import collections
+from dataclasses import dataclass
+from typing import NamedTuple
+
+
+class Pair(NamedTuple):
+    first: torch.Tensor
+    rows: int
+
+
+@dataclass
+class Output:
+    logits: torch.Tensor
+    parts: list
+    none: object = None
+
+
+class Net(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.LayerNorm(8)
+
+    def forward(self, x, scale: float = 1.0):
+        y = (self.norm(x) ** 2 + 1.0) * 3.0
+        return {}
+"""
+
+
+@pytest.mark.parametrize(
+    ("returned", "outputs"),
+    [
+        ("y, {'a': [y * 2], 1: 'one'}, y", "out.0, out.1.a.0"),
+        ("[y]", "out.0"),
+        ("Pair(y, x.shape[0])", "out.first"),
+        ("Output(y, parts=[y * 2, (y * 3,)])", "out.logits, out.parts.0, out.parts.1.0"),
+        ("collections.OrderedDict(a=y)", "out.a"),
+    ],
+)
+def test_any_structure_is_returned(deliver, kit, returned, outputs):
+    text = "import torch\nfrom torch import nn\n" + RESULTS.format(returned)
+    found = deliver(text, kernel=kit.KERNEL.replace("partial, out", f"partial, {outputs}"))
+    net = found.user.Net().eval()
+    wanted = net.forward.__wrapped__(net, X)
+    compiled = torch.compile(net, fullgraph=True, backend="aot_eager")
+    for number, run in enumerate((net, compiled), 1):
+        got = run(X)
+        assert found.gpu.runs == number
+        assert type(got) is type(wanted)
+        (tensors, tree), (expected, wanted_tree) = taken_apart(got), taken_apart(wanted)
+        assert tree == wanted_tree
+        for name, tensor in tensors.items():
+            torch.testing.assert_close(tensor, expected[name])
+    if returned.endswith(", y"):
+        assert got[0] is got[2]
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@ import stat
 import subprocess
 import sys
 
+import attrs
 import pytest
 
 from search_engine.deliver import files
@@ -113,6 +114,57 @@ def test_the_shared_init_goes_with_the_last(tmp_path):
     (tmp_path / "net_cuda/Other.py").unlink()
     files.remove(tmp_path, one)
     assert listing(tmp_path) == []
+
+
+def with_runtime(name, version, **more):
+    """A kernel of the folder that imports a shared runtime."""
+    contents = {
+        f"net_cuda/{name}.cu": "// f\n",
+        f"net_cuda/{name}.py": f"from ._runtime_{version} import decorate\n",
+        f"net_cuda/_runtime_{version}.py": f"def decorate():\n    return {version!r}\n",
+        **more,
+    }
+    offer = delivery()
+    return attrs.evolve(offer, files={n: files.signed(n, t) for n, t in contents.items()})
+
+
+def test_the_runtime_goes_with_the_last_kernel_that_imports_it(tmp_path):
+    one, two, newer = (with_runtime(*kind) for kind in (("A", "1"), ("B", "1"), ("C", "2")))
+    for offer in (one, two, newer):
+        files.write(tmp_path, offer)
+    gone, _ = files.leaving(tmp_path, one)
+    assert sorted(path.name for path in gone) == ["A.cu", "A.py"]
+    assert files.remove(tmp_path, one) == []
+    assert {"net_cuda/_runtime_1.py", "net_cuda/_runtime_2.py"} <= set(listing(tmp_path))
+    files.remove(tmp_path, two)
+    assert listing(tmp_path) == [
+        "net_cuda", "net_cuda/C.cu", "net_cuda/C.py", "net_cuda/_runtime_2.py",
+    ]  # fmt: skip
+    files.remove(tmp_path, newer)
+    assert listing(tmp_path) == []
+
+
+def test_an_edited_kernel_keeps_its_runtime(tmp_path):
+    offer = with_runtime("A", "1")
+    files.write(tmp_path, offer)
+    path = tmp_path / "net_cuda/A.py"
+    path.write_text(path.read_text() + "X = 1\n")
+    assert files.remove(tmp_path, offer) == [path]
+    assert listing(tmp_path) == ["net_cuda", "net_cuda/A.py", "net_cuda/_runtime_1.py"]
+
+
+def test_a_new_version_takes_its_predecessors_leftovers_away(tmp_path):
+    second = {"net_cuda/A.2.cu": "// g\n", "net_cuda/A.cubin.txt": "QQ==\n"}
+    files.write(tmp_path, with_runtime("A", "1", **second))
+    files.write(tmp_path, with_runtime("AB", "1", **{"net_cuda/AB.2.cu": "// g\n"}))
+    (tmp_path / "net_cuda/A.3.cu").write_text("// mine\n")
+    files.write(tmp_path, with_runtime("A", "2"))
+    found = {name.partition("/")[2] for name in listing(tmp_path)} - {""}
+    assert found == {
+        "A.cu", "A.py", "A.3.cu", "AB.cu", "AB.2.cu", "AB.py", "_runtime_1.py", "_runtime_2.py",
+    }  # fmt: skip
+    files.write(tmp_path, with_runtime("AB", "2"))
+    assert not (tmp_path / "net_cuda/_runtime_1.py").exists()
 
 
 @pytest.mark.parametrize(
