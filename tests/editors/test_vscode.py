@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-import venv
 
+from install import PYTHON_VSIX
 from playwright.sync_api import expect
 
 SMALL = {
@@ -14,7 +14,11 @@ SMALL = {
 
 def test_click_watch_accept_revert(vscode, net, program):
     before = net.read_text()
-    with vscode(net.parent, interpreter=sys.executable, **SMALL) as editor:
+    environment = net.parent / ".venv" / "bin"
+    environment.mkdir(parents=True)
+    (environment / "python").write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    (environment / "python").chmod(0o755)
+    with vscode(net.parent, **SMALL) as editor:
         editor.open(net.name)
         editor.until_lens("Optimize with CUDA kernel")
         editor.picture("lens")
@@ -54,10 +58,8 @@ def test_click_watch_accept_revert(vscode, net, program):
         assert editor.notifications == []
 
 
-def test_missing_package_another_interpreter_stop_and_list(vscode, net, stub, tmp_path):
-    venv.create(tmp_path / "bare", symlinks=True)
-    bare = tmp_path / "bare" / "bin" / "python"
-    with vscode(net.parent, interpreter=str(bare)) as editor:
+def test_missing_package_another_interpreter_and_the_list(vscode, net, stub, bare, tmp_path):
+    with vscode(net.parent, interpreter=bare) as editor:
         editor.open(net.name)
         expected = f"kernel-lsp is not installed in {bare}, and neither is torch"
         editor.until(lambda: expected in " ".join(editor.notifications), "the offer to install")
@@ -102,6 +104,16 @@ def test_missing_package_another_interpreter_stop_and_list(vscode, net, stub, tm
         assert "class Net" in net.read_text()
 
 
-def test_the_accepted_file_is_left_alone_by_other_python(net, program):
-    """The check of these tests can fail: without the kernel the program says so."""
-    assert program() == ""
+def test_the_interpreter_chosen_in_the_python_extension(vscode, net, bare):
+    with vscode(net.parent, others=[PYTHON_VSIX]) as editor:
+        editor.set("python", defaultInterpreterPath=bare)
+        editor.open(net.name)
+        said = f"kernel-lsp is not installed in {bare}"
+        editor.until(lambda: said in " ".join(editor.notifications), "the offer to install")
+        assert editor.lens == ""
+        editor.set("python", defaultInterpreterPath=sys.executable)
+        editor.until_lens("Optimize with CUDA kernel")
+
+
+def test_the_program_of_these_tests_can_tell(program):
+    assert program() == "", "no kernel has been accepted"

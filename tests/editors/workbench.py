@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from playwright.sync_api import Locator, Page, expect, sync_playwright
 
 PATIENCE = 120.0  # seconds for what takes one or two on a quiet machine
 _POLL_SECONDS = 0.1
+SECTION = "kernel-lsp"  # of our settings
 
 # A window without what a first start shows, drawn the same on every machine.
 QUIET: dict[str, Any] = {
@@ -48,12 +49,12 @@ def chromium() -> str | None:
     return shutil.which("chromium") or shutil.which("google-chrome")
 
 
-def write_settings(user: Path, settings: dict[str, Any]) -> None:
-    """Settings of ours into those of the machine: paths are not taken from the user's."""
+def write_settings(user: Path, settings: dict[str, Any], section: str = SECTION) -> None:
+    """Settings into those of the machine: paths are not taken from the user's."""
     file = user / "Machine" / "settings.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     known = json.loads(file.read_text()) if file.exists() else {}
-    changed = {f"kernel-lsp.{key}": value for key, value in settings.items()}
+    changed = {f"{section}.{key}": value for key, value in settings.items()}
     file.write_text(json.dumps(known | changed, indent=2))
 
 
@@ -74,9 +75,9 @@ class Workbench:
         tab = self.page.get_by_role("tab", name=name, exact=True, selected=True)
         expect(tab).to_be_visible()
 
-    def set(self, **settings: Any) -> None:
-        """Change settings of ours; VS Code watches the file."""
-        write_settings(self._user, settings)
+    def set(self, section: str = SECTION, **settings: Any) -> None:
+        """Change settings of a section, ours by default; VS Code watches the file."""
+        write_settings(self._user, settings, section)
 
     # --- what is on the screen ------------------------------------------------------------
 
@@ -161,12 +162,14 @@ def visual_studio_code(
     settings: dict[str, Any] | None = None,
     environment: dict[str, str] | None = None,
     pictures: Path | None = None,
+    others: Sequence[Path] = (),
     size: tuple[int, int] = (1280, 800),
     scale: float = 1,
 ) -> Iterator[Workbench]:
     """A VS Code of its own on a folder, with the packaged extension and these settings.
 
     ``home`` keeps its user data and extensions. Settings are without the section's name.
+    ``others`` are further extensions to install.
     """
     user, extensions = home / "user", home / "extensions"
     file = user / "User" / "settings.json"
@@ -179,8 +182,9 @@ def visual_studio_code(
     ]  # fmt: skip
     variables = os.environ | {"XDG_CONFIG_HOME": str(home / "config")} | (environment or {})
     if not extensions.exists():
+        wanted = [word for file in (VSIX, *others) for word in ("--install-extension", str(file))]
         subprocess.run(
-            [*code, "--install-extension", str(VSIX)], env=variables, check=True,
+            [*code, *wanted], env=variables, check=True,
             stdin=subprocess.DEVNULL, capture_output=True, timeout=PATIENCE,
         )  # fmt: skip
     log = home / "code-server.log"
