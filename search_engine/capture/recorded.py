@@ -64,8 +64,7 @@ class _Recorded(Comment):
 
     def construct(self, device: str = "cpu") -> torch.nn.Module:
         made = super().construct(device)
-        shapes = ((name, tuple(tensor.shape)) for name, tensor in made.state_dict().items())
-        if self._call.state and state_digest(shapes) != self._call.state:
+        if self._call.state and state_digest(made) != self._call.state:
             raise CaptureError(
                 f"{self.construction} has other parameters than the module that was recorded: it "
                 "was changed after it was made. Describe how to make it in a comment above the "

@@ -13,7 +13,7 @@ import hashlib
 import inspect
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -123,9 +123,14 @@ def conversion(module: torch.nn.Module) -> str:
     return named.get(dtypes.pop(), "")
 
 
-def state_digest(state: Iterable[tuple[str, tuple[int, ...]]]) -> str:
-    """What tells modules apart that one constructor call gives or does not: names and shapes."""
-    text = ";".join(f"{name}{list(shape)}" for name, shape in sorted(state))
+def state_digest(module: torch.nn.Module) -> str:
+    """What a constructor call gives again or not: names and shapes of parameters and buffers.
+
+    Not by ``state_dict``, whose hooks may gather a sharded module from other processes.
+    """
+    shapes = {name: list(tensor.shape) for name, tensor in module.named_parameters()}
+    shapes |= {name: list(tensor.shape) for name, tensor in module.named_buffers()}
+    text = ";".join(f"{name}{shape}" for name, shape in sorted(shapes.items()))
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -88,7 +88,7 @@ class Recorder:
         _TENSORS.update((torch.Tensor, torch.nn.Parameter))
         module_type.__call__ = self._around_call(module_type.__call__, torch)
         module_type.__init__ = self._around_init(module_type.__init__)
-        module_type.__new__ = self._new
+        module_type.__new__ = self._new_for(module_type)
 
     def _around_call(self, call: Callable[..., Any], torch: Any) -> Callable[..., Any]:
         compiling, tracing = torch.compiler.is_compiling, torch.jit.is_tracing
@@ -136,14 +136,22 @@ class Recorder:
 
         return recorded_init
 
-    def _new(self, cls: type, *args: Any, **kwargs: Any) -> Any:
-        module: Any = object.__new__(cls)
-        # A class with its own __new__ hands on what it likes.
-        if self._on and cls.__new__ == self._new:
-            kind = self._classify(cls)
-            if kind is not None:
-                self._made(kind, module, args, kwargs)
-        return module
+    def _new_for(self, module_type: Any) -> Callable[..., Any]:
+        def recorded_new(cls: Any, *args: Any, **kwargs: Any) -> Any:
+            after = super(module_type, cls).__new__  # another base may have its own
+            module: Any
+            if after is object.__new__:
+                module = after(cls)
+            else:
+                module = after(cls, *args, **kwargs)
+            # A class with its own __new__ hands on what it likes.
+            if self._on and cls.__new__ is recorded_new:
+                kind = self._classify(cls)
+                if kind is not None:
+                    self._made(kind, module, args, kwargs)
+            return module
+
+        return recorded_new
 
     def _classify(self, cls: type) -> _Kind | None:
         """The class's record, None where it is not the user's own."""
@@ -223,9 +231,7 @@ class Recorder:
             made = self._construction(kind, module) + describe.conversion(module)
             given, variant.strides = describe.inputs(module, args, kwargs)
             variant.description = ", ".join(filter(None, [made, given]))
-            variant.state = describe.state_digest(
-                (name, tuple(tensor.shape)) for name, tensor in module.state_dict().items()
-            )
+            variant.state = describe.state_digest(module)
         except describe.Undescribed as error:
             variant.why = str(error)
         except Exception as error:  # noqa: BLE001 - the user's run goes on, whatever we missed

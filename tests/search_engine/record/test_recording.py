@@ -77,6 +77,18 @@ TRAIN = """\
             return x.transpose(0, 1) @ x.to(torch.float32)
 
 
+    class Counted:
+        def __new__(cls, n):
+            made = super().__new__(cls)
+            made.__dict__["made_with"] = n
+            return made
+
+
+    class Mixed(torch.nn.Module, Counted):
+        def __init__(self, n):
+            super().__init__()
+
+
     def main():
         torch.manual_seed(0)
         net = Net(Config(8, depth=3))
@@ -97,6 +109,10 @@ TRAIN = """\
         torch.nn.Linear(3, 3)(torch.randn(1, 3))
         assert set(vars(net)) == set(vars(Net(Config(8)))), "nothing of ours is in a module"
         assert not torch.nn.modules.module._global_forward_pre_hooks
+        import inspect
+
+        assert list(inspect.signature(Net).parameters) == ["config"]
+        assert Mixed(3).made_with == 3
         import io, pickle
 
         pickle.loads(pickle.dumps(net))({"ids": torch.zeros(1, 1).long(), "extra": [0.0]})
