@@ -7,6 +7,7 @@ labels (einsum): labels of the result are rows, the others are columns and are s
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -86,18 +87,37 @@ _LETTERS = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 def _by_diagonal(
     node: Node, index: Index, reader: Reader, first: str, second: str
 ) -> Expression | None:
-    """A product with a diagonal matrix made from a vector: rows or columns are scaled."""
+    """A product with a diagonal matrix made from a vector: rows or columns are scaled.
+
+    The product's other terms are zeros, times infinities or NaN where the other matrix has
+    any: such an element makes its whole column (its row, for a diagonal on the right) NaN.
+    """
     if len(reader.shape(first)) != 2 or len(reader.shape(second)) != 2:
         return None
-    for name, other, at in ((first, second, index[0]), (second, first, index[1])):
+    for name, other, dim in ((first, second, 0), (second, first, 1)):
         made = reader.piece.nodes.get(name)
         if made is None or made.op not in ("aten.diag.default", "aten.diag_embed.default"):
             continue
-        vector = _name(made.args[0], made)
-        if len(reader.shape(vector)) == 1 and len(made.args) == 1 and not made.kwargs:
-            values = (reader.value(vector, (at,)), reader.value(other, index))
-            return Apply("mul", values, node.dtype, node.name)
+        vector, dtype = _name(made.args[0], made), _work_dtype(node)
+        if len(reader.shape(vector)) != 1 or len(made.args) > 1 or made.kwargs:
+            continue
+        value = reader.value(other, index)
+        scaled = Apply("mul", (reader.value(vector, (index[dim],)), value), dtype, node.name)
+        if reader.shape(other)[dim] == 1:
+            return scaled
+        line = reader.reduce_over(other, [dim], (index[1 - dim],))
+        count = Result(
+            Statistic("sum", _not_finite(reader.value(other, line), dtype), dtype), "sum"
+        )
+        others = Apply("gt", (count, _not_finite(value, dtype)), "bool")
+        return Apply("where", (others, Constant(math.nan, dtype), scaled), dtype, node.name)
     return None
+
+
+def _not_finite(value: Expression, dtype: str) -> Expression:
+    """1 for a NaN or an infinity, else 0."""
+    finite = Apply("eq", (Apply("sub", (value, value), dtype), Constant(0, dtype)), "bool")
+    return Apply("where", (finite, Constant(0, dtype), Constant(1, dtype)), dtype)
 
 
 def _matmul(node: Node, index: Index, reader: Reader) -> Expression:
@@ -125,7 +145,9 @@ def _inner(node: Node, index: Index, reader: Reader) -> Expression:
 
 def _outer(node: Node, index: Index, reader: Reader) -> Expression:
     first, second = (_name(value, node) for value in node.args[:2])
-    values = [reader.value(name, (part,)) for name, part in zip((first, second), index, strict=True)]
+    values = [
+        reader.value(name, (part,)) for name, part in zip((first, second), index, strict=True)
+    ]
     return Apply("mul", tuple(values), node.dtype, node.name)
 
 

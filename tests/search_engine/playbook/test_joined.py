@@ -18,7 +18,6 @@ JOINED = {
     "diag": "torch.diag(x[0, :], 2) + torch.diag(r[1, :], -2) * 3",
     "diagonal of a matrix": "torch.diag(x[:, :4] * r[:, 1:], 1)",
     "diag_embed": "torch.diag_embed(x * 2)",
-    "times a diagonal": "torch.diag(r[:, 0]) @ x + x @ torch.diag(r[2, :])",
 }
 
 
@@ -29,6 +28,14 @@ def test_pieces(take, agree, name):
     assert IDEA.applies(program, H200)
     variant = IDEA.variants(program, H200)[0]
     agree(captured, [IDEA.render(program, variant, H200)], draws=[("normal", 1)])
+
+
+@pytest.mark.parametrize("product", ["torch.diag(r[:, 0]) @ x", "x @ torch.diag(r[2, :])"])
+def test_a_product_with_a_diagonal_scales_rows_and_spreads_nan(take, means, product):
+    captured = take("x=float32[4, 5], r=float32[4, 5]", f"return {product}", arguments="x, r")
+    plan = means(captured, draws=[("normal", 1), ("normal", 2)], special=True)
+    assert len(plan.stages) == 1
+    assert plan.stages[0].program.column_count == (4 if "@ x" in product else 5)
 
 
 @pytest.mark.parametrize(
