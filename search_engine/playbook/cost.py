@@ -149,6 +149,11 @@ def pass_seconds(
     return max(moved, work) / max(busy, 1e-3) + launches * LAUNCH
 
 
+def cached_share(size: float, facts: DeviceFacts) -> float:
+    """Share of so many bytes that is still in L2 when it is read again soon."""
+    return 1.0 if not size else min(1.0, facts.l2_bytes * 0.7 / size)
+
+
 def busy_share(blocks: int, facts: DeviceFacts, per_sm: int) -> float:
     """Share of the chip that a grid keeps busy, its last incomplete wave counted."""
     slots = facts.sm_count * max(per_sm, 1)

@@ -137,7 +137,9 @@ class RowCode:
 
     def name(self, value: Expression) -> str:
         """The C name of a result or a row value."""
-        return self.writer.leaf_name(value)
+        name = self.writer.leaf_name(value)
+        # A tensor's own name is that of its pointer.
+        return f"{name}_of_row" if isinstance(value, Load) else name
 
     def result_names(self, statistic: Statistic) -> dict[str, str]:
         """The C name of each part of the statistic that anything uses."""

@@ -108,7 +108,7 @@ class BlockPerRow(PlaybookIdea):
         again = cost.streamed_bytes(program)
         row_bytes = again / program.row_count
         open_bytes = row_bytes * min(blocks * facts.sm_count, program.row_count) * 2
-        cached = min(1.0, facts.l2_bytes * 0.7 / open_bytes)
+        cached = cost.cached_share(open_bytes, facts)
         if variant.word("back") == "yes":
             cached = min(1.0, cached * 1.15)
         extra = again * (1 - cached) + again * cached * 0.25

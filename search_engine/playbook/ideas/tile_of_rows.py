@@ -104,7 +104,7 @@ class TileOfRows(PlaybookIdea):
         tiles = row_shape.ceil_div(program.row_count, 32)
         again = cost.streamed_bytes(program)
         open_bytes = again / tiles * min(blocks * facts.sm_count, tiles) * 2
-        cached = min(1.0, facts.l2_bytes * 0.7 / open_bytes)
+        cached = cost.cached_share(open_bytes, facts)
         extra = again * (1 - cached) + again * cached * 0.25
         busy = cost.busy_share(tiles, facts, blocks)
         efficiency = 0.2 if _scattered(program) else 0.82
