@@ -1,7 +1,7 @@
-"""From counts of sampled blocks to a modelled time: a roofline with six roofs.
+"""From counts of sampled blocks to a modelled time: a roofline with seven roofs.
 
 The counting run (``runtime/src/count.cpp``) replays the accesses of a sample of blocks warp
-by warp. Scaled to the whole grid they load six units of the GPU, and the slowest decides:
+by warp. Scaled to the whole grid they load seven units of the GPU, and the slowest decides:
 
 - DRAM: bytes of sectors touched for the first time, or again after L2 could not keep them
 - L2: sectors that L1 did not have, and all stores and atomics
@@ -9,7 +9,8 @@ by warp. Scaled to the whole grid they load six units of the GPU, and the slowes
   for each 128-byte line of a global access, one for each bank conflict
 - issue: instructions of the warps, told from their accesses and collectives
 - latency: what one warp waits for in a row, times the waves of blocks
-- fp32: the task's operations
+- tensor cores: the operations of the matrix instructions
+- fp32: the task's operations, less those of the tensor cores
 
 It is uncalibrated: no figure of it has been set beside a GPU. x86 code tells little of how many
 instructions the GPU's compiler needs, so the bound by issue is the weakest.
@@ -51,7 +52,7 @@ LOADS_IN_FLIGHT = 4  # independent loads of one warp, after the compiler's unrol
 # element-wise kernels and reductions.
 INSTRUCTIONS_PER_ACCESS = 3
 
-UNITS = ("DRAM", "L2", "shared memory", "issue", "latency", "fp32")
+UNITS = ("DRAM", "L2", "shared memory", "issue", "latency", "tensor cores", "fp32")
 
 
 @frozen
@@ -80,6 +81,10 @@ class Counts:
     collectives: int
     barriers: int
     longest_chain: int
+    mma: int = 0  # matrix instructions; their operations by the inputs' size:
+    flops_tf32: int = 0
+    flops_half: int = 0
+    flops_byte: int = 0
     touched: list[Touched] = field(factory=list, init=False)
 
 
@@ -142,7 +147,12 @@ def estimate(
         total += LAUNCH_SECONDS + units[worst]
         for unit, seconds in units.items():
             breakdown[unit] += seconds
-    breakdown["fp32"] = task.flops / facts.fp32_flops
+    on_tensor_cores = sum(
+        (count.flops_tf32 + count.flops_half + count.flops_byte)
+        * math.prod(launch.grid) / count.blocks
+        for launch, count in zip(plan.launches, counts, strict=True)
+    )  # fmt: skip
+    breakdown["fp32"] = max(0.0, task.flops - on_tensor_cores) / facts.fp32_flops
     bound_by = max(decided, key=lambda unit: decided[unit])
     if breakdown["fp32"] + LAUNCH_SECONDS * len(plan.launches) > total:
         total, bound_by = breakdown["fp32"] + LAUNCH_SECONDS * len(plan.launches), "fp32"
@@ -206,6 +216,7 @@ def _units(
     l2_bytes = l2_sectors * SECTOR
     accesses = count.loads + count.stores + count.atomics + count.shared
     instructions = INSTRUCTIONS_PER_ACCESS * (accesses + count.collectives) + count.barriers
+    instructions += count.mma
     warps = count.blocks * math.ceil(math.prod(launch.block) / 32)
     waiting = (
         math.ceil(count.longest_chain / LOADS_IN_FLIGHT) * DRAM_SECONDS
@@ -221,5 +232,13 @@ def _units(
         "shared memory": (count.lines + count.shared_cycles) * scale * share / clock,
         "issue": instructions * scale * share / (SCHEDULERS * clock),
         "latency": waiting * waves,
+        "tensor cores": (
+            count.flops_tf32 / facts.tf32_flops
+            + count.flops_half / facts.half_flops
+            + count.flops_byte / (2 * facts.half_flops)
+        )
+        * scale
+        * share
+        * facts.sm_count,
         "fp32": 0.0,
     }

@@ -175,3 +175,27 @@ def test_samples_span_the_grid() -> None:
     assert len(sample.blocks) == 64
     assert (sample.blocks[0], sample.blocks[-1]) == (0, 99_999)
     assert sample_of(_launch(50, 128), 0, H200).blocks == tuple(range(50))
+
+
+MMA = """\
+// launch: f<<<1056, 256>>>(x, out)
+extern "C" __global__ void f(const float* x, float* out) {
+  float d[4] = {};
+  unsigned a = __float_as_uint(x[threadIdx.x]);
+  for (int k = 0; k < 1000; ++k)
+    asm volatile("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%4,%4,%4},"
+                 " {%4,%4}, {%0,%1,%2,%3};"
+                 : "+f"(d[0]), "+f"(d[1]), "+f"(d[2]), "+f"(d[3]) : "r"(a));
+  out[blockIdx.x * 256 + threadIdx.x] = d[0] + d[1] + d[2] + d[3];
+}
+"""
+
+
+def test_matrix_instructions_take_the_tensor_cores(cpu, compile_one) -> None:
+    """What the tensor cores do is not charged to the fp32 units again."""
+    flops = 1056 * 8 * 1000 * 2 * 16 * 8 * 8
+    x, out = torch.ones(256), torch.ones(1056 * 256)
+    estimate = _estimate(cpu, compile_one, MMA, {"x": x}, out, flops=flops)
+    assert estimate.bound_by == "tensor cores"
+    assert estimate.breakdown["fp32"] == 0.0
+    assert estimate.seconds == pytest.approx(flops / H200.tf32_flops + LAUNCH_SECONDS)

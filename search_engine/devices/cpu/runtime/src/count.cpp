@@ -34,7 +34,8 @@ struct Touched {
 
 struct Counts {
   uint64_t blocks, loads, stores, atomics, lines, shared, shared_cycles, load_sectors,
-      l2_read_sectors, l2_write_sectors, collectives, barriers, longest_chain;
+      l2_read_sectors, l2_write_sectors, collectives, barriers, longest_chain, mma,
+      flops_tf32, flops_half, flops_byte;  // of the tensor cores, by the inputs' size
 };
 
 static constexpr uint32_t SECTOR = 32, LINE = 128, MOST_STEPS = 1 << 20, WAYS = 8;
@@ -89,14 +90,17 @@ void count_block_end() {
 
 void count_launch_end() {
   const Counts& c = counts;
-  report_line("count %u %llu %llu %llu %llu %llu %llu %llu %llu %llu %llu %llu %llu %llu\n",
+  report_line("count %u %llu %llu %llu %llu %llu %llu %llu %llu %llu %llu %llu %llu %llu "
+              "%llu %llu %llu %llu\n",
               launch_number, (unsigned long long)c.blocks, (unsigned long long)c.loads,
               (unsigned long long)c.stores, (unsigned long long)c.atomics,
               (unsigned long long)c.lines, (unsigned long long)c.shared,
               (unsigned long long)c.shared_cycles, (unsigned long long)c.load_sectors,
               (unsigned long long)c.l2_read_sectors, (unsigned long long)c.l2_write_sectors,
               (unsigned long long)c.collectives, (unsigned long long)c.barriers,
-              (unsigned long long)c.longest_chain);
+              (unsigned long long)c.longest_chain, (unsigned long long)c.mma,
+              (unsigned long long)c.flops_tf32, (unsigned long long)c.flops_half,
+              (unsigned long long)c.flops_byte);
   for (size_t i = 0; i < launch->buffer_count && i < 4096; ++i)
     report_line("touch %u %zu %llu %llu %llu\n", launch_number, i,
                 (unsigned long long)touched[i].read, (unsigned long long)touched[i].written,
@@ -112,7 +116,12 @@ void count_block_begin() {
 
 bool count_enough() { return accesses > MOST_ACCESSES; }
 
-void count_collective(uint32_t) { ++counts.collectives; }
+// Matrix instructions meet as well (kinds from LOAD_MATRIX on), but do not wait like a shuffle.
+void count_collective(uint8_t kind) { counts.collectives += kind < 6; }
+void count_mma(int input, uint64_t flops) {
+  ++counts.mma;
+  (input == 2 ? counts.flops_tf32 : input < 2 ? counts.flops_half : counts.flops_byte) += flops;
+}
 void count_barrier() { counts.barriers += block->warp_count; }
 
 // Constants, built-in variables and the stack cost nothing that is modelled.

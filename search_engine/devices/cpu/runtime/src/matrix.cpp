@@ -162,7 +162,9 @@ static const simt_Published* meet(int kind, void* operands, const char* name, in
 extern "C" void simt_mma(Mma* operands, int line) {
   int kind = 32 + operands->input * 20 + operands->depth / 4 * 2 + operands->half_sum;
   const simt_Published* lanes = meet(kind, operands, "mma.sync", line);
-  if ((thread_index & 31) == 0) multiply(lanes, *operands);
+  if ((thread_index & 31) != 0) return;
+  if (mode == Mode::count) count_mma(operands->input, 2ull * 16 * 8 * (uint64_t)operands->depth);
+  multiply(lanes, *operands);
 }
 
 // --- 8 by 8 matrices of 16-bit elements -------------------------------------------------------

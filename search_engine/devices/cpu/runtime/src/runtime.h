@@ -128,7 +128,8 @@ void count_launch_end();
 void count_block_begin();
 void count_block_end();
 void count_access(uintptr_t address, uint32_t size, bool write, bool atomic, uintptr_t pc);
-void count_collective(uint32_t lanes);
+void count_collective(uint8_t kind);
+void count_mma(int input, uint64_t flops);  // of a warp's instruction
 void count_warp_replay(Warp& warp, uint32_t first_thread);
 void count_barrier();
 bool count_enough();  // the launch has been counted long enough

@@ -99,7 +99,7 @@ static const char* waits_for(const Thread& t) {
 
 static void released(Warp& warp, uint8_t kind, uint32_t lanes) {
   if (kind == 1 && mode == Mode::check) check_warp_synchronised(warp, lanes);
-  if (mode == Mode::count) count_collective(lanes);
+  if (mode == Mode::count) count_collective(kind);
 }
 
 // What nearly every collective is: all 32 lanes at the same one.
