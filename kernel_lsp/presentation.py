@@ -285,7 +285,7 @@ def _recorded_times(recording: Recording) -> str:
 
 # --- markdown -------------------------------------------------------------------------
 
-_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~])")
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~]|(?<=:)/(?=/)|(?<=www)\.)")  # bare URLs become links too
 
 
 def escape(text: str) -> str:

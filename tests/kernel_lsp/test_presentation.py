@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from attrs import evolve
+from markdown_it import MarkdownIt
 
 from kernel_lsp import presentation as words
 from search_engine.deliver.delivery import Delivery
@@ -171,3 +172,12 @@ def test_the_page_fits_80_columns_and_holds_no_foreign_markup() -> None:
 )  # fmt: skip
 def test_results(known: dict, phrase: str) -> None:
     assert words.result_phrase(run(**known)) == phrase
+
+
+@pytest.mark.parametrize("text", ["[a](http://b)", "see https://b.org/c", "www.b.org", "a*b_c `d`"])
+def test_escaped_text_reads_literally_and_links_to_nothing(text):
+    escaped = words.escape(text)
+    assert MarkdownIt().render(escaped) == f"<p>{text}</p>\n"
+    # Editors make links of bare addresses.
+    assert "://" not in escaped
+    assert "www." not in escaped
