@@ -92,7 +92,7 @@ def test_missing_package_another_interpreter_and_the_list(vscode, net, stub, bar
         editor.command("Kernel: Show Searches…")
         row = editor.page.locator(".quick-input-list .monaco-list-row", has_text="Net")
         expect(row).to_contain_text("×1.31 over torch.compile")
-        expect(row).to_contain_text("pending")
+        expect(row).to_contain_text("waits for your decision")
         editor.picture("searches")
         row.click()
         expect(page.get_by_text("One warp per row").first).to_be_visible()

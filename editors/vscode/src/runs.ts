@@ -12,6 +12,13 @@ interface Run {
   readonly created: number; // seconds since 1970
 }
 
+const DECISIONS: Record<string, string> = {
+  pending: 'waits for your decision',
+  accepted: 'accepted',
+  rejected: 'rejected',
+  reverted: 'reverted',
+};
+
 /** All searches, newest first; the chosen one is opened at its class. */
 export async function showSearches(): Promise<void> {
   const answer = await vscode.commands.executeCommand<{ runs: Run[] } | null>('kernelLsp.listRuns');
@@ -29,7 +36,7 @@ export async function showSearches(): Promise<void> {
     return {
       label: `$(${icon(run)}) ${run.qualname}`,
       description: `${path.basename(file.path)} · ${new Date(run.created * 1000).toLocaleString()}`,
-      detail: [run.result, run.decision].filter((word) => word && word !== 'none').join(' · '),
+      detail: [run.result, DECISIONS[run.decision]].filter(Boolean).join(' · '),
       run,
     };
   });

@@ -21,6 +21,13 @@ M.commands = {
   KernelInputs = { 'kernelLsp.insertInputs', "Insert the comment that describes the class's inputs" },
 }
 
+local DECISIONS = {
+  pending = ' · waits for your decision',
+  accepted = ' · accepted',
+  rejected = ' · rejected',
+  reverted = ' · reverted',
+}
+
 ---@return vim.lsp.Client?
 local function client_of(buffer)
   return vim.lsp.get_clients({ name = 'kernel_lsp', bufnr = buffer })[1]
@@ -85,7 +92,7 @@ function M.runs()
       prompt = 'Kernel searches:',
       kind = 'kernel_lsp',
       format_item = function(run)
-        local decision = run.decision ~= 'none' and ' · ' .. run.decision or ''
+        local decision = DECISIONS[run.decision] or ''
         local file = vim.fs.basename(vim.uri_to_fname(run.uri))
         local started = os.date('%Y-%m-%d %H:%M', math.floor(run.created))
         return ('%s  %s::%s  %s%s'):format(started, file, run.qualname, run.result, decision)
