@@ -9,6 +9,7 @@ and kept for the candidates to come.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import nullcontext
 
 import torch
 from attrs import define, field, frozen
@@ -17,6 +18,7 @@ from search_engine.capture.call import Call
 from search_engine.capture.captured import Captured
 from search_engine.capture.values import DOMAINS, Domain
 from search_engine.verify.errors import ErrorSums, all_finite
+from search_engine.verify.indices import Place, Places
 from search_engine.verify.recast import CannotRecast, Recast
 
 _KEPT_BYTES = 2**30  # of inputs and answers of one session
@@ -44,12 +46,14 @@ class Answers:
 
     ``exact`` is eager's own where the module does not run in fp64. ``finite`` says of each
     floating output whether both are numbers throughout. ``told`` holds eager's errors in
-    float64 outputs as its answer in fp32 tells them, empty where it has none.
+    float64 outputs as its answer in fp32 tells them, empty where it has none. ``places``
+    says what outputs that are indices point into: eager's values, and fp64's.
     """
 
     eager: dict[str, torch.Tensor]
     exact: dict[str, torch.Tensor]
     told: dict[str, ErrorSums] = field(factory=dict)
+    places: dict[str, tuple[Place, Place]] = field(factory=dict)
     finite: dict[str, bool] = field(init=False)
     _eager_errors: dict[str, ErrorSums] | None = field(init=False, default=None)
 
@@ -83,7 +87,8 @@ class Answers:
     @property
     def nbytes(self) -> int:
         """Bytes of all tensors."""
-        both = [*self.eager.values(), *self.exact.values()]
+        pointed = [place.values for pair in self.places.values() for place in pair]
+        both = [*self.eager.values(), *self.exact.values(), *pointed]
         return sum(t.numel() * t.element_size() for t in both)
 
 
@@ -123,6 +128,7 @@ class Reference:
         self._narrowed: Recast | None = None
         self.no_fp64: str | None = None  # why there is no fp64 reference
         self.no_fp32: str | None = None  # why eager's error in fp64 cannot be told from fp32
+        self._indices = any(output.dtype == "int64" for output in captured.task.outputs)
         self.float64 = any(output.dtype == "float64" for output in captured.task.outputs)
 
     def inputs(self, distribution: str, seed: int) -> Inputs:
@@ -193,8 +199,10 @@ class Reference:
 
     def evaluate(self, call: Call) -> Answers:
         """Both answers on any call, under the parameters as they are now. Raises Refused."""
+        seen, wide = Places(), Places()
         try:
-            eager = self.captured.run(call)
+            with seen if self._indices else nullcontext():
+                eager = self.captured.run(call)
         except (torch.OutOfMemoryError, torch.AcceleratorError):
             raise  # the device's trouble, not the values'
         except Exception as error:
@@ -202,7 +210,11 @@ class Reference:
         if self.no_fp64 is None:
             try:
                 self._doubled = self._doubled or Recast.doubled(self.captured)
-                return Answers(eager, self._doubled.run(call))
+                with wide if self._indices else nullcontext():
+                    exact = self._doubled.run(call)
+                rounded, precise = seen.of(eager), wide.of(exact)
+                places = {n: (rounded[n], precise[n]) for n in rounded if n in precise}
+                return Answers(eager, exact, places=places)
             except CannotRecast as error:
                 self.no_fp64 = str(error)
         exact = {n: t.double() if t.is_floating_point() else t for n, t in eager.items()}
