@@ -186,7 +186,7 @@ class Study:
     def _tune(self, number: int) -> None:
         """The sweeps of the kernels that leave their numbers open, each of them one kernel."""
         for kernel in self._unfinished():
-            if not is_open(kernel) or self._out_of_time():
+            if not is_open(kernel):
                 continue
             title = self._idea(kernel).idea.title
 

@@ -179,11 +179,19 @@ def test_the_project_is_the_nearest_folder_with_its_marks(tmp_path, monkeypatch)
 def test_who_wrote_it_is_not_known(store, run_id):
     def loosen(record):
         record["settings"] |= {"unguarded": True, "device": "cuda:7"}
+        call = {
+            "description": "Net(os.system('true')), x=1",
+            "calls": 1,
+            "strides": {},
+            "state": "",
+        }
+        record["request"]["recorded"] = [call]
         record["decision"] = "accepted"
         record["status"] = "running"
 
     run = unpack(rewritten(packed(store, run_id), loosen), "x.zip").run
     assert (run.settings.unguarded, run.settings.device) == (False, "auto")
+    assert run.request.recorded == ()
     assert (run.status, run.decision) == ("stopped", "pending")
     assert [record.proposer for record in run.ideas] == ["playbook, imported"]
     assert run.settings.rounds == SearchSettings().rounds
