@@ -16,6 +16,7 @@ from search_engine.verdict import Finding
 
 KERNELS = Path(__file__).parent / "kernels"
 X = torch.ones(64)
+OWN = "mma.cu", "async_copies.cu", "ldmatrix.cu", "wmma.cu", "groups.cu", "cuda_std.cu"
 LAUNCH = "// launch: f<<<1, 64>>>(x, out)\n"
 HEAD = LAUNCH + 'extern "C" __global__ void f(const float* x, float* out) {\n'
 COPY = HEAD + "  out[threadIdx.x] = x[threadIdx.x];\n}\n"
@@ -52,7 +53,7 @@ def test_what_does_not_compile_for_the_target_is_rejected(device, compile_one) -
     assert "NVRTC, sm_90a" in result.findings[0].message
 
 
-@pytest.mark.parametrize("name", ["mma.cu", "async_copies.cu", "ldmatrix.cu", "wmma.cu"])
+@pytest.mark.parametrize("name", OWN)
 def test_the_tests_own_kernels_compile_for_the_target(name, compiler) -> None:
     """What the cpu device executes in its tests is what the GPU's compiler takes."""
     [outcome] = compiler.compile([(KERNELS / name).read_text()], "sm_90a")

@@ -184,13 +184,27 @@ void invoke_one(const Group& group, F&& run) {
   if (group.thread_rank() == 0) run();
 }
 
-// Copies go through at once; `wait` is the barrier that makes them visible.
-template <class Group, class T>
-void memcpy_async(const Group& group, T* to, const T* from, size_t bytes) {
-  for (size_t i = group.thread_rank(); i < bytes / sizeof(T); i += group.size()) to[i] = from[i];
+// As cp.async: what is copied may be read after the wait. One call is one group of copies.
+template <class Group>
+void memcpy_async(const Group& group, void* to, const void* from, size_t bytes, SIMT_LINE) {
+  size_t both = (size_t)to | (size_t)from | bytes;
+  unsigned size = both % 16 == 0 ? 16 : both % 8 == 0 ? 8 : 4;
+  bool asynchronous = both % 4 == 0 && simt_is_shared(to) && !simt_is_shared(from);
+  if (!asynchronous) size = 1;
+  for (size_t i = group.thread_rank() * size; i < bytes; i += group.size() * size) {
+    if (asynchronous) simt_copy_async((char*)to + i, (const char*)from + i, size, size, simt_line);
+    else ((char*)to)[i] = ((const char*)from)[i];
+  }
+  simt_copy_commit();
+}
+template <unsigned stages, class Group>
+void wait_prior(const Group& group, SIMT_LINE) {
+  simt_copy_wait((int)stages);
+  group.sync(simt_line);
 }
 template <class Group>
 void wait(const Group& group, SIMT_LINE) {
+  simt_copy_wait(-1);
   group.sync(simt_line);
 }
 
