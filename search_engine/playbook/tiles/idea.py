@@ -50,6 +50,12 @@ KNOBS: Knobs = {
         "With a convolution's taps outside and channels inside, a stage lies within one tap: its "
         "bounds are checked once, and the weight is copied into that order by a first launch.",
     ),
+    "resident": (
+        (1, 2, 3, 4),
+        "parallelism and occupancy",
+        "Registers kept for more blocks on a multiprocessor let one multiply while another waits at "
+        "its barrier; kept for fewer, the compiler can load further ahead.",
+    ),
     "split": (
         plans.SPLITS,
         "parallelism and occupancy",
@@ -69,7 +75,7 @@ class TiledIdea(PlaybookIdea):
         c = plans.contraction(program)
         if c is None or not (c.m and c.n) or plans.word(c, self.unit) is None:
             return False
-        return bool(self.variants(program, facts))
+        return bool(plans.offered(c, self.unit, facts))
 
     def variants(self, program: Program, facts: DeviceFacts) -> Sequence[Variant]:
         """The likely best tiles, each with its best split."""

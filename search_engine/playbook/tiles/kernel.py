@@ -78,15 +78,20 @@ class TileKernel:
 
     @property
     def shared(self) -> int:
-        """Bytes of shared memory."""
+        """Bytes of dynamic shared memory: the stages."""
         words = sum(mover.layout.size for mover in self.movers)
         return words * self.shape.stages * self.plan.word.bytes
+
+    @property
+    def shared_whole(self) -> int:
+        """Bytes of shared memory, with tables of taps."""
+        return self.shared + sum(mover.table_bytes for mover in self.movers if mover.table)
 
     def resident(self, facts: DeviceFacts) -> int:
         """Blocks that a multiprocessor holds at once, by shared memory and by registers."""
         held = self.math.sums + 56 + 4 * self.plan.products
         by_registers = facts.registers_per_sm // (self.shape.threads * min(max(held, 64), 255))
-        by_shared = facts.shared_per_sm // (self.shared + 1024)
+        by_shared = facts.shared_per_sm // (self.shared_whole + 1024)
         by_threads = facts.threads_per_sm // self.shape.threads
         return max(1, min(by_registers, by_shared, by_threads, facts.blocks_per_sm))
 
@@ -201,7 +206,11 @@ class TileKernel:
         moving = [
             line
             for mover in self.movers
-            for line in (*mover.hoisted(where, "  "), *mover.declare("  "))
+            for line in (
+                *mover.hoisted(where, "  "),
+                *mover.prepared("  "),
+                *mover.declare("  "),
+            )
         ]
         lines += [*used(taken, [*moving, *store]), *moving]
         lines += self.math.declare("  ")

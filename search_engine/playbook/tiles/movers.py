@@ -24,7 +24,7 @@ from search_engine.playbook.tiles.shape import Layout, TileShape, Word
 Copies = Literal["async", "registers"]
 
 _ASYNC = """\
-// {size} bytes from global to shared memory, past the registers; zeros where not valid.
+// {size} bytes from global to shared memory, past the registers; zeros where not valid, unread.
 __device__ __forceinline__ void copy_async_{size}(void* to, const void* from, bool valid) {{
   const unsigned shared = static_cast<unsigned>(__cvta_generic_to_shared(to));
   const int bytes = valid ? {size} : 0;
@@ -44,6 +44,9 @@ template <int PENDING>
 __device__ __forceinline__ void copies_wait() {
   asm volatile("cp.async.wait_group %0;" :: "n"(PENDING) : "memory");
 }"""
+
+_FIELDS = "xyzw"
+_MOST_TABLE = 16 * 1024  # bytes of shared memory for a table of taps
 
 _PAIRS = """\
 // Two words of halves that neighbour along rows, at k and k + 1, as two words of pairs along k.
@@ -191,10 +194,12 @@ class Mover:
         lanes = shape.k // self._chunk_k if self.along_k else self.rows // self._chunk_rows
         step = shape.threads // lanes
         k_line, row_line = f"threadIdx.x % {lanes}", f"threadIdx.x / {lanes}"
+        if lanes == shape.threads:  # then a chunk's other index is the same for all threads
+            k_line, row_line = "threadIdx.x", "0"
         if not self.along_k:
             k_line, row_line = row_line, k_line
-        k_unit = f" * {self._chunk_k}" if self._chunk_k > 1 else ""
-        row_unit = f" * {self._chunk_rows}" if self._chunk_rows > 1 else ""
+        k_unit = f" * {self._chunk_k}" if self._chunk_k > 1 and k_line != "0" else ""
+        row_unit = f" * {self._chunk_rows}" if self._chunk_rows > 1 and row_line != "0" else ""
         what = "along k" if self.along_k else "along rows"
         size = self.vec * (item_bytes(self.word.dtype) if self.raw else 1)
         unit = f"{size} bytes" if self.raw else "single elements"
@@ -247,6 +252,7 @@ class Mover:
         suffix = f"[{i}]" if per > 1 else ""
         own = (*self.operand.rows, *self.operand.columns)
         sizes = {**self.contraction.program.sizes, **{axis.name: axis.size for axis in own}}
+        table = "" in where
         known: dict[Load | Inside, str] = {}
         condition = ""
         for number, leaf in enumerate(self.operand.leaves):
@@ -254,17 +260,17 @@ class Mover:
             for j, bound in enumerate(leaf.bounds):
                 low, high = bound.reach(sizes)
                 at = f"{self.name}_edge{number or ''}_{j}{suffix}"
-                more = total(bound.terms, where)
+                more = f"{where['']}.{_FIELDS[j + 1]}" if table else total(bound.terms, where)
                 at = at if more == "0" else f"{at} + {more}"
                 if low < 0:
                     checks.append(f"unsigned({at}) < {bound.size}u")
                 elif high >= bound.size:
                     checks.append(f"{at} < {bound.size}")
-            condition = " && ".join(checks)
+            condition = " & ".join(checks)
             if isinstance(leaf, Inside):
                 known[leaf] = f"({condition or 'true'})"
                 continue
-            more = total(leaf.strides, where)
+            more = f"{where['']}.x" if table else total(leaf.strides, where)
             at = f"{self.name}_at{number or ''}{suffix}"
             at = at if more == "0" else f"{at} + {more}"
             tensor = self.writer.tensor(leaf.tensor)
@@ -278,6 +284,9 @@ class Mover:
         return "", self.writer.call(self._element, dict(known))
 
     def _k_where(self, k: str, indent: str) -> tuple[list[str], dict[str, str]]:
+        if self.table:
+            kind = "int2" if self._fields == 2 else "int4"
+            return [f"{indent}const {kind} tap = {self.name}_taps[{k}];"], {"": "tap"}
         return apart(self.operand.columns, k, indent)
 
     def _valid(self, i: str, k: str, more: str = "") -> str:
@@ -288,10 +297,60 @@ class Mover:
             row = f"first_{self.name} + {self.name}_row"
             row += f" + {i} * {self._step}" if self.along_k and self._per_thread > 1 else ""
             checks.append(f"{row} < {total_rows}")
-        if self.contraction.k % self.shape.k:
+        marked = self.table and any(leaf.bounds for leaf in self.operand.leaves)
+        if self.contraction.k % self.shape.k and not marked:
             checks.append(f"{k} < {self.contraction.k}")
         checks += [more] if more else []
-        return " && ".join(checks)
+        return " & ".join(checks)
+
+    @property
+    def table(self) -> bool:
+        """Whether what a k adds to the indices is looked up: windows that no stage lies within."""
+        load = self.operand.load
+        windows = not self.along_k and len(self.operand.columns) > 1 and not self.within
+        return windows and load is not None and 0 < self.table_bytes <= _MOST_TABLE
+
+    @property
+    def _fields(self) -> int:
+        """Numbers of an entry: the offset, and the index along each bounded dimension."""
+        load = self.operand.load
+        count = 1 + (len(load.bounds) if load is not None else 9)
+        return 2 if count <= 2 else 4 if count <= 4 else 0
+
+    @property
+    def _entries(self) -> int:
+        """Every k of all stages, those past the end included."""
+        return -(-self.contraction.k // self.shape.k) * self.shape.k
+
+    @property
+    def table_bytes(self) -> int:
+        """Of shared memory that the table takes."""
+        return 4 * self._fields * self._entries
+
+    def prepared(self, indent: str) -> list[str]:
+        """Lines that fill the table; none where there is none."""
+        if not self.table:
+            return []
+        load = self.operand.load
+        assert load is not None
+        kind = "int2" if self._fields == 2 else "int4"
+        inner = indent + "  "
+        taken, where = apart(self.operand.columns, "k", inner)
+        numbers = [total(load.strides, where)]
+        numbers += [total(bound.terms, where) for bound in load.bounds]
+        if load.bounds and self._entries != self.contraction.k:
+            # No index past the end is inside anything.
+            numbers[1] = f"k < {self.contraction.k} ? {numbers[1]} : -(1 << 30)"
+        numbers += ["0"] * (self._fields - len(numbers))
+        return [
+            f"{indent}// What each k adds to the {self.name} operand's offset and bounded indices.",
+            f"{indent}__shared__ {kind} {self.name}_taps[{self._entries}];",
+            f"{indent}for (int k = threadIdx.x; k < {self._entries}; k += {self.shape.threads}) {{",
+            *taken,
+            f"{inner}{self.name}_taps[k] = make_{kind}({', '.join(numbers)});",
+            f"{indent}}}",
+            f"{indent}__syncthreads();",
+        ]
 
     def _loop(self, indent: str) -> list[str]:
         return [
@@ -330,13 +389,8 @@ class Mover:
         size = self.vec * item_bytes(self.word.dtype)
         place = self.layout.at(row, self._word_at(k))
         lines += taken
-        if valid:
-            lines.append(f"{inner}  const bool valid = {valid};")
-            source = f"{tensor} + (valid ? {offset} : 0)"
-        else:
-            source = f"{tensor} + {offset}"
         lines.append(
-            f"{inner}  copy_async_{size}(to + {place}, {source}, {'valid' if valid else 'true'});"
+            f"{inner}  copy_async_{size}(to + {place}, {tensor} + {offset}, {valid or 'true'});"
         )
         return [*lines, f"{inner}}}", f"{indent}}}"]
 

@@ -50,7 +50,7 @@ def warps(m: int, n: int, count: int) -> tuple[int, int]:
     """Warps along m and n that make their tiles the squarest, wider than high at a tie."""
     pairs = [(a, count // a) for a in (1, 2, 4, 8, 16) if count % a == 0]
     fitting = [(a, b) for a, b in pairs if m % (a * 16) == 0 and n % (b * 8) == 0] or pairs
-    return min(fitting, key=lambda p: (m / p[0] + n / p[1], abs(m / p[0] - n / p[1]), p[0]))
+    return min(fitting, key=lambda p: (m / p[0] + n / p[1], abs(m / p[0] - n / p[1]), -p[0]))
 
 
 def kernel(c: Contraction, variant: Variant, unit: Unit) -> TileKernel | None:
@@ -66,7 +66,7 @@ def kernel(c: Contraction, variant: Variant, unit: Unit) -> TileKernel | None:
     )  # fmt: skip
     copies = "async" if variant.word("copies") == "async" else "registers"
     products = variant.number("products") if unit == "tensor_cores" else 1
-    resident = 2 if shape.threads <= 128 else 1
+    resident = variant.number("resident")
     inside = variant.word("taps") == "outside"
     if inside and not channels_inside(c, shape.k):
         return None
@@ -80,10 +80,17 @@ def valid(c: Contraction, variant: Variant, unit: Unit, facts: DeviceFacts) -> b
     if m % warps_m or n % warps_n or facts.compute_capability < (8, 0):
         return False
     made = kernel(c, variant, unit)
-    if made is None or not made.fits or made.shared > facts.shared_per_block:
+    if made is None or not made.fits or made.shared_whole > facts.shared_per_block:
         return False
     if made.math.sums > _MOST_SUMS[unit]:
         return False
+    resident = made.plan.resident
+    if resident > 1:  # registers and shared memory for that many blocks, if nothing else
+        registers = facts.registers_per_sm // (resident * made.shape.threads)
+        if made.math.sums + 48 > registers or resident * made.shape.threads > facts.threads_per_sm:
+            return False
+        if resident * (made.shared_whole + 1024) > facts.shared_per_sm:
+            return False
     split, tiles = made.shape.split, -(-c.k // made.shape.k)
     if split > 1 and tiles < 2 * split:
         return False
@@ -106,6 +113,7 @@ def seconds(c: Contraction, variant: Variant, unit: Unit, facts: DeviceFacts) ->
     return time.seconds(made, facts)
 
 
+@functools.lru_cache(maxsize=64)
 def offered(c: Contraction, unit: Unit, facts: DeviceFacts) -> Sequence[Variant]:
     """The likely best, each of another tile, split or number of products."""
     found = [
@@ -137,12 +145,13 @@ def _candidates(c: Contraction, unit: Unit) -> Iterator[Variant]:
     taps = "outside" if channels_inside(c, depth) else "inside"
     for tile in TILES:
         m, n = (int(size) for size in tile.split("x"))
-        if m >= 4 * max(c.left.count, 8) or n >= 4 * max(c.right.count, 16):
+        if (m > 32 and m >= 4 * c.left.count) or (n > 64 and n >= 4 * c.right.count):
             continue  # mostly beyond the edge
         count = 8 if m * n >= 128 * 128 else 4 if m * n >= 32 * 64 else 2
         for split in SPLITS:
             settings = {"tile": tile, "depth": depth, "warps": count, "stages": 3,
-                        "copies": "async", "split": split, "taps": taps}  # fmt: skip
+                        "copies": "async", "split": split, "taps": taps,
+                        "resident": 1}  # fmt: skip
             if unit == "registers":
                 yield Variant.of(**settings)
             elif held.dtype != "float32":

@@ -32,6 +32,15 @@ __device__ __forceinline__ void mma(float (&d)[4], const unsigned (&a)[4], const
                  "f"(c[0]), "f"(c[1]), "f"(c[2]), "f"(c[3]));
 }}"""
 
+_FOUR = """\
+// Four 8 x 4 pieces of words: lanes 8 i to 8 i + 7 point to the rows of piece i; lane l gets word
+// l % 4 of row l / 4 of each.
+__device__ __forceinline__ void load_four(unsigned (&v)[4], const void* row) {
+  const unsigned shared = static_cast<unsigned>(__cvta_generic_to_shared(row));
+  asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0, %1, %2, %3}, [%4];"
+               : "=r"(v[0]), "=r"(v[1]), "=r"(v[2]), "=r"(v[3]) : "r"(shared) : "memory");
+}"""
+
 _SPLIT = """\
 // x as two TF32 numbers of 11 bits: the first rounded, the second what is left of x, whose last
 // bit the tensor cores cut off. What is no number may be lost in the first, never in the second.
@@ -41,11 +50,9 @@ __device__ __forceinline__ void split(float x, unsigned& big, unsigned& small) {
 }"""
 
 _ROUND = """\
-// x rounded to TF32; what is no number, or rounds to none, stays as it is.
-__device__ __forceinline__ unsigned rounded(float x) {
-  const unsigned bits = __float_as_uint(x);
-  return (bits & 0x7f800000u) == 0x7f800000u ? bits : (bits + 0x1000u) & 0xffffe000u;
-}"""
+// x for the tensor cores, which cut TF32 off at 10 bits of mantissa: larger by half of what that
+// takes on average, so that sums of products are not biased. What fits 10 bits stays as it is.
+__device__ __forceinline__ unsigned rounded(float x) { return __float_as_uint(x * 1.00035228f); }"""
 
 _SUM = """\
 // The sum of both parts. Where the big one is infinite or no number, the small one says nothing.
@@ -127,38 +134,81 @@ class TensorCores:
         a = ", ".join(f"a_{name}[{m}][4]" for name in names)
         b = ", ".join(f"b_{name}[{n}][2]" for name in names)
         lines += [f"{inner}unsigned {a}, {b};"]
-        places_a = [("", ""), (" + 8", ""), ("", " + 4"), (" + 8", " + 4")]
-        places_b = [("", ""), ("", " + 4")]
-        lines += ["#pragma unroll", f"{inner}for (int i = 0; i < {m}; ++i) {{"]
-        for slot, (row, word) in enumerate(places_a):
-            at = self.left.at(f"own_m + i * 16{row}", f"k + own_k{word}")
-            lines.append(f"{inner}  {self._load(f'left[{at}]', 'a', 'i', slot)}")
-        lines += [f"{inner}}}", "#pragma unroll", f"{inner}for (int j = 0; j < {n}; ++j) {{"]
-        for slot, (row, word) in enumerate(places_b):
-            at = self.right.at(f"own_n + lane / 4 + j * 8{row}", f"k + own_k{word}")
-            lines.append(f"{inner}  {self._load(f'right[{at}]', 'b', 'j', slot)}")
-        lines += [
-            f"{inner}}}",
-            "#pragma unroll",
-            f"{inner}for (int i = 0; i < {m}; ++i) {{",
-            "#pragma unroll",
-            f"{inner}  for (int j = 0; j < {n}; ++j) {{",
-        ]
-        deep = inner + "    "
-        if self.products == 3:
-            lines += [
-                f"{deep}const float zero[4] = {{}};",
-                f"{deep}float sum[4];",
-                f"{deep}mma(rest[i][j], a_small[i], b_big[j], rest[i][j]);",
-                f"{deep}mma(rest[i][j], a_big[i], b_small[j], rest[i][j]);",
-                f"{deep}mma(sum, a_big[i], b_big[j], zero);",
-                f"{deep}for (int v = 0; v < 4; ++v) acc[i][j][v] += sum[v];",
-            ]
-        else:
-            lines.append(f"{deep}mma(acc[i][j], a_word[i], b_word[j], acc[i][j]);")
-        return [*lines, f"{inner}  }}", f"{inner}}}", f"{indent}}}"]
+        lines += self._fragments_of("a", m, inner)
+        lines += self._fragments_of("b", n, inner)
 
-    def _load(self, source: str, name: str, fragment: str, slot: int) -> str:
+        def each(*inside: str) -> list[str]:
+            return [
+                "#pragma unroll",
+                f"{inner}for (int i = 0; i < {m}; ++i) {{",
+                "#pragma unroll",
+                f"{inner}  for (int j = 0; j < {n}; ++j) {{",
+                *(f"{inner}    {line}" for line in inside),
+                f"{inner}  }}",
+                f"{inner}}}",
+            ]
+
+        if self.products == 3:
+            # Apart, so that no product waits for the one before it.
+            lines += each("mma(rest[i][j], a_small[i], b_big[j], rest[i][j]);")
+            lines += each("mma(rest[i][j], a_big[i], b_small[j], rest[i][j]);")
+            lines += each(
+                "const float zero[4] = {};",
+                "float sum[4];",
+                "mma(sum, a_big[i], b_big[j], zero);",
+                "for (int v = 0; v < 4; ++v) acc[i][j][v] += sum[v];",
+            )
+        else:
+            lines += each("mma(acc[i][j], a_word[i], b_word[j], acc[i][j]);")
+        return [*lines, f"{indent}}}"]
+
+    def _fragments_of(self, name: str, count: int, indent: str) -> list[str]:
+        """Lines that load a warp's fragments of one operand (and split or round them)."""
+        layout, tile = (self.left, "left") if name == "a" else (self.right, "right")
+        index = "i" if name == "a" else "j"
+        inner = indent + "  "
+        # Where words of four fragments' quarters go, and the row and word of lane 0 in each.
+        if name == "a":
+            step, wide = 1, 16
+            slots = [(0, slot) for slot in range(4)]
+            rows, words = "lane % 16", "lane / 16 * 4"
+        else:
+            step, wide = 2 if count % 2 == 0 else 1, 8
+            slots = [(f, slot) for f in range(step) for slot in range(2)]
+            rows, words = "lane / 16 * 8 + lane % 8", "lane / 8 % 2 * 4"
+        lines = ["#pragma unroll"]
+        if self._by_matrix(layout, name, count):
+            self.writer.helpers.setdefault(_FOUR, _FOUR)
+            own = "own_m - lane / 4" if name == "a" else "own_n"
+            at = layout.at(f"{own} + {index} * {wide} + {rows}", f"k + {words}")
+            lines += [
+                f"{indent}for (int {index} = 0; {index} < {count}; {index} += {step}) {{",
+                f"{inner}unsigned four[4];",
+                f"{inner}load_four(four, {tile} + {at});",
+            ]
+            for number, (fragment, slot) in enumerate(slots):
+                more = f" + {fragment}" if fragment else ""
+                source = f"four[{number}]"
+                if self.word.pack == 1:
+                    source = f"__uint_as_float({source})"
+                lines.append(f"{inner}{self._take(source, name, f'{index}{more}', slot)}")
+            return [*lines, f"{indent}}}"]
+        lines.append(f"{indent}for (int {index} = 0; {index} < {count}; ++{index}) {{")
+        own = "own_m" if name == "a" else "own_n + lane / 4"
+        places = [("", ""), (" + 8", ""), ("", " + 4"), (" + 8", " + 4")]
+        if name == "b":
+            places = [("", ""), ("", " + 4")]
+        for slot, (row, word) in enumerate(places):
+            at = layout.at(f"{own} + {index} * {wide}{row}", f"k + own_k{word}")
+            lines.append(f"{inner}{self._take(f'{tile}[{at}]', name, index, slot)}")
+        return [*lines, f"{indent}}}"]
+
+    @staticmethod
+    def _by_matrix(layout: Layout, name: str, count: int) -> bool:
+        """Whether ``ldmatrix`` can take the fragments: rows of 16 bytes along k."""
+        return layout.k_inner and (name == "a" or count % 2 == 0)
+
+    def _take(self, source: str, name: str, fragment: str, slot: int) -> str:
         to = f"[{fragment}][{slot}]"
         if self.products == 3:
             return f"split({source}, {name}_big{to}, {name}_small{to});"

@@ -78,6 +78,8 @@ def _gather_seconds(kernel: TileKernel, stages: int, facts: DeviceFacts) -> floa
         per += 8 * (len(mover.operand.columns) - 1)
         if mover.within:
             per = 4
+        elif mover.table:
+            per = 10
         if mover.vec > 1:
             per = 6
         total += stages * elements / mover.vec * per
