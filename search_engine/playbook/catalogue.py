@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from attrs import evolve
+
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook.analyse import analyse
 from search_engine.playbook.candidate import Candidate, Single
+from search_engine.playbook.expression import Expression, Load, rewrite
 from search_engine.playbook.idea import PlaybookIdea
 from search_engine.playbook.ideas import ALL
 from search_engine.playbook.pipeline import Pipeline
@@ -46,20 +49,23 @@ def singles(program: Program, facts: DeviceFacts) -> list[Single]:
 
 
 class Ranking:
-    """The ideas that apply to a loop nest by predicted time; each nest is asked for once."""
+    """The ideas that apply to a loop nest by predicted time.
+
+    Nests that differ only in the names of their tensors are asked for once: layers repeat.
+    """
 
     def __init__(self, facts: DeviceFacts) -> None:
         self.facts = facts
-        # By identity: a plan's programs are kept by its steps, and comparing them costs more.
-        self._known: dict[int, tuple[Program, list[tuple[float, PlaybookIdea]]]] = {}
+        self._known: dict[Program, list[tuple[float, PlaybookIdea]]] = {}
 
     def of(self, program: Program) -> list[tuple[float, PlaybookIdea]]:
         """(seconds, idea), the fastest first."""
-        if id(program) not in self._known:
+        nameless = without_names(program)
+        if nameless not in self._known:
             found = [(s.best_seconds(), s.idea) for s in singles(program, self.facts)]
             found = [pair for pair in found if pair[0] < float("inf")]
-            self._known[id(program)] = (program, sorted(found, key=lambda pair: pair[0]))
-        return self._known[id(program)][1]
+            self._known[nameless] = sorted(found, key=lambda pair: pair[0])
+        return self._known[nameless]
 
     def best_seconds(self, program: Program) -> float:
         """The least time that any idea promises; infinity where none applies."""
@@ -85,3 +91,20 @@ def _of_others(offered: Sequence[Plan], ranking: Ranking) -> Iterator[Candidate]
         if len(plan.stages) > 1:
             ideas = tuple(ranking.of(stage.program)[0][1] for stage in plan.stages)
             yield Pipeline(plan, ideas, ranking.facts, role=-1, base=offered[0])
+
+
+def without_names(program: Program) -> Program:
+    """The program with its tensors numbered, in the order in which they are read and written."""
+    numbers: dict[str, str] = {}
+
+    def numbered(name: str) -> str:
+        return numbers.setdefault(name, f"t{len(numbers)}")
+
+    def rename(node: Expression) -> Expression | None:
+        return evolve(node, tensor=numbered(node.tensor)) if isinstance(node, Load) else None
+
+    stores = tuple(
+        evolve(store, value=rewrite(store.value, rename), tensor=numbered(store.tensor))
+        for store in program.stores
+    )
+    return evolve(program, stores=stores)

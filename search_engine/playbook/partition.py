@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import suppress
 
 from attrs import frozen
@@ -47,44 +47,69 @@ def partitions(
     idea covers it. As it costs milliseconds it is asked only of stretches that good
     partitions use: until then a stretch counts with the least time that is possible.
     """
-    seconds = _least_seconds(steps, facts)
-    known: set[tuple[int, int]] = set()
+    stretches = _Stretches(steps, facts)
     while True:
-        found = _fastest(len(steps.nodes), seconds)
+        found = _fastest(len(steps.nodes), stretches.seconds)
         # First the best partition for certain, then a few others.
-        wanted = found[:1] if len(known) >= _ENOUGH_ASKED else found
-        asked: set[tuple[int, int]] = set()
-        for partition in wanted:
-            asked = set(partition.stretches) - known
-            if asked:
-                break
-        if not asked:
-            return [p for p in found if known.issuperset(p.stretches)]
-        for stretch in asked:
-            known.add(stretch)
-            seconds[stretch] = predicted(steps.program(*stretch))
-            if math.isinf(seconds[stretch]):
-                del seconds[stretch]
+        wanted = found[:1] if stretches.asked >= _ENOUGH_ASKED else found
+        unknown = (set(p.stretches) - stretches.known for p in wanted)
+        asked = next((some for some in unknown if some), None)
+        if asked is None:
+            return [p for p in found if stretches.known.issuperset(p.stretches)]
+        for stretch in sorted(asked):
+            stretches.ask(stretch, predicted)
 
 
-def _least_seconds(steps: Steps, facts: DeviceFacts) -> dict[tuple[int, int], float]:
-    """The least time of every stretch that is one loop nest."""
-    found: dict[tuple[int, int], float] = {}
-    count = len(steps.nodes)
-    for begin in range(count):
-        failures = 0
-        for end in range(begin + 1, min(count, begin + _LONGEST) + 1):
-            try:
-                found[begin, end] = cost.least_seconds(steps.program(begin, end), facts)
-                failures = 0
-            except Unsupported:
-                failures += 1
+class _Stretches:
+    """The time of every stretch that is one loop nest: the least possible, or what is known.
+
+    Stretches that compute the same of other values are asked for once.
+    """
+
+    def __init__(self, steps: Steps, facts: DeviceFacts) -> None:
+        self.steps, self.facts = steps, facts
+        self.seconds: dict[tuple[int, int], float] = {}
+        self.known: set[tuple[int, int]] = set()
+        self.asked = 0
+        self._same: dict[Hashable, list[tuple[int, int]]] = {}
+        self._signatures: dict[tuple[int, int], Hashable] = {}
+        self._least: dict[Hashable, float | None] = {}
+        count = len(steps.nodes)
+        for begin in range(count):
+            failures = 0
+            for end in range(begin + 1, min(count, begin + _LONGEST) + 1):
+                failures = 0 if self._is_nest((begin, end)) else failures + 1
                 if failures == _PATIENCE:
                     break
-    if count > _LONGEST:
-        with suppress(Unsupported):
-            found[0, count] = cost.least_seconds(steps.program(0, count), facts)
-    return found
+        if count > _LONGEST:
+            self._is_nest((0, count))
+
+    def _is_nest(self, stretch: tuple[int, int]) -> bool:
+        signature = self.steps.signature(*stretch)
+        if signature not in self._least:
+            self._least[signature] = None
+            with suppress(Unsupported):
+                program = self.steps.program(*stretch)
+                self._least[signature] = cost.least_seconds(program, self.facts)
+        least = self._least[signature]
+        if least is None:
+            return False
+        self.seconds[stretch] = least
+        self._signatures[stretch] = signature
+        self._same.setdefault(signature, []).append(stretch)
+        return True
+
+    def ask(self, stretch: tuple[int, int], predicted: Callable[[Program], float]) -> None:
+        """Put the predicted time in place of the least one, for all stretches like this one."""
+        if stretch in self.known:
+            return
+        self.asked += 1
+        seconds = predicted(self.steps.program(*stretch))
+        for same in self._same[self._signatures[stretch]]:
+            self.known.add(same)
+            self.seconds[same] = seconds
+            if math.isinf(seconds):
+                del self.seconds[same]
 
 
 def _fastest(count: int, seconds: dict[tuple[int, int], float]) -> list[Partition]:

@@ -7,11 +7,11 @@ casts, cheap pointwise work on parameters.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 
 from attrs import evolve
 
-from search_engine.graph import Graph, Node
+from search_engine.graph import Argument, Graph, Node, Ref
 from search_engine.playbook import operators, views
 from search_engine.playbook.analyse import base_name, nest, whole
 from search_engine.playbook.index import strides_of
@@ -20,6 +20,7 @@ from search_engine.playbook.program import Program, Unsupported
 from search_engine.playbook.space import Piece
 from search_engine.task import Task, TensorSpec
 
+_MADE = frozenset({*operators.FILLED, "arange", "eye"})  # that read nothing
 _LIGHT_PARAMETERS = frozenset({"add", "sub", "mul", "neg", "abs", "exp", "sigmoid", "square"})
 
 
@@ -35,6 +36,7 @@ class Steps:
         piece = whole(task)
         self.graph: Graph = piece.graph
         self.inputs = piece.tensors
+        self._order = {node.name: position for position, node in enumerate(self.graph.nodes)}
         self._needs: dict[str, frozenset[str]] = {}
         alive = self._alive()
         self._light = {node.name for node in alive if self._is_light(node)}
@@ -93,6 +95,37 @@ class Steps:
         tensors = {**self.inputs, **{name: self._memory[name] for name in outside}}
         return Piece(self.graph, nodes, tensors, tuple(outputs))
 
+    def signature(self, begin: int, end: int) -> Hashable:
+        """What a stretch computes, whatever its values are called: layers repeat themselves."""
+        piece = self.piece(begin, end)
+        numbers: dict[str, int] = {}
+
+        def told(argument: Argument) -> Hashable:
+            if isinstance(argument, tuple):
+                return tuple(told(item) for item in argument)
+            if not isinstance(argument, Ref):
+                return type(argument).__name__, argument
+            name = argument.name
+            known = name in numbers
+            number = numbers.setdefault(name, len(numbers))
+            spec = piece.tensors.get(name)
+            if known or name in piece.nodes or spec is None:
+                return "ref", number
+            return "tensor", number, spec.shape, spec.stride, spec.dtype
+
+        parts: list[Hashable] = []
+        for name in sorted(piece.nodes, key=self._order.__getitem__):
+            node = piece.nodes[name]
+            arguments = tuple(told(argument) for argument in node.args)
+            keywords = tuple((key, told(value)) for key, value in sorted(node.kwargs.items()))
+            # Whether an operator in place is one depends on the rest of the graph.
+            in_place = name if "_." in node.op else ""
+            parts.append((node.op, arguments, keywords, node.shape, node.dtype, in_place))
+            numbers.setdefault(name, len(numbers))
+        for spec, value in piece.outputs:
+            parts.append((told(Ref(value)), spec.shape, spec.stride, spec.dtype))
+        return tuple(parts)
+
     def scratch(self, begin: int, end: int) -> tuple[TensorSpec, ...]:
         """What a stretch leaves in scratch memory for later ones."""
         given = {spec.name for spec in self.task.outputs}
@@ -130,7 +163,7 @@ class Steps:
         aten = base_name(node)
         if node.name in self.kept:
             return False
-        if aten in views.VIEWS or aten in operators.FILLED or aten in views.CASTS:
+        if aten in views.VIEWS or aten in _MADE or aten in views.CASTS:
             return True
         fixed = all(
             ref in self.inputs and self.inputs[ref].role != "input" for ref in node.references()
