@@ -82,7 +82,10 @@ def _held(body: Expression, strips: tuple[Strip, ...]) -> list[Expression]:
 
 
 class HaloKernel(UnrolledKernel):
-    """The windows of a tile from shared memory; each thread has outputs below each other."""
+    """The windows of a tile from shared memory; each thread has outputs below each other.
+
+    Indices are ints: not for programs that need 64 bits.
+    """
 
     def __init__(
         self, program: Program, halo: Halo, size: tuple[int, int], outputs: int, comment: str
@@ -137,7 +140,6 @@ class HaloKernel(UnrolledKernel):
 
     def _place(self) -> list[str]:
         """The tile, and the thread's first output in it."""
-        wide = f"({self.index})" if self.index != "int" else ""
         tiled, counts = self._tiled_axes(), self._tiles()
         sizes = (self.height, self.width)[-len(tiled) :]
         lines, inner = [], 1
@@ -154,12 +156,11 @@ class HaloKernel(UnrolledKernel):
         for position, axis in reversed(list(enumerate(outer))):
             value = "blockIdx.x" if inner == 1 else f"blockIdx.x / {inner}"
             value += f" % {axis.size}" if position else ""
-            lines.append(f"  const {self.index} {axis.name} = {wide}({value});" if wide else
-                         f"  const int {axis.name} = {value};")  # fmt: skip
+            lines.append(f"  const int {axis.name} = {value};")
             inner *= axis.size
         own = ["threadIdx.x % WIDTH", "threadIdx.x / WIDTH" + (" * OUTPUTS" if self.out else "")]
         for axis, origin, place in zip(reversed(tiled), reversed(self.origins), own, strict=False):
-            lines.append(f"  const {self.index} {axis.name} = {origin} + {place};")
+            lines.append(f"  const int {axis.name} = {origin} + {place};")
         return lines
 
     def _fill(self) -> list[str]:

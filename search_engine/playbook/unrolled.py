@@ -29,6 +29,7 @@ from search_engine.playbook.strip import Strip
 # Statistics that are one number each, taken in one value at a time.
 FOLDS = frozenset({"sum", "prod", "max", "min"})
 _COMBINE = {"max": "maximum", "min": "minimum"}
+_AHEAD = 8  # steps of longer loops that run together
 _UNROLLED = 64  # taps of a thread's innermost loops that are spelt out by the compiler
 
 
@@ -127,14 +128,19 @@ class UnrolledKernel:
         """Loops over the columns, those of the strip innermost."""
         tap = self.strip.tap.name if self.strip else ""
         outer = [axis for axis in self.program.columns if axis.name != tap]
-        lines, indent, inside = [], "  ", []
+        lines, indent, loops = [], "  ", []
         spelt = self.strip.tap.size if self.strip else 1
         for axis in reversed(outer):
+            # Steps of a loop that is too long to be spelt out still load ahead of each other.
+            steps = min(_AHEAD, _UNROLLED // spelt)
             spelt *= axis.size
-            inside.append((axis, spelt <= _UNROLLED))
-        for axis, unrolled in reversed(inside):
-            lines += ["#pragma unroll"] if unrolled else []
+            pragma = "#pragma unroll"
+            if spelt > _UNROLLED:
+                pragma += f" {steps}" if steps > 1 else " 1"
+            loops.append((axis, pragma))
+        for axis, pragma in reversed(loops):
             name = axis.name
+            lines.append(pragma)
             lines.append(f"{indent}for (int {name} = 0; {name} < {axis.size}; ++{name}) {{")
             indent += "  "
         where = {axis.name: axis.name for axis in self.program.axes}

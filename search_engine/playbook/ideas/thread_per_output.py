@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook import cost, words
+from search_engine.playbook.dtypes import item_bytes
 from search_engine.playbook.expression import Apply, Expression, Inside, Load, Result, walk
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.primitives import PRIMITIVES
@@ -17,6 +18,9 @@ from search_engine.playbook.unrolled import FOLDS, Unrolled, UnrolledKernel, tap
 
 # A sum of more terms, one after the other, has an error that a tree of sums has not.
 _MOST_TAPS = 1024
+# Bytes in flight per multiprocessor that hide the latency of device memory: 4.3 TB/s for
+# 0.7 µs on 132 of them.
+_LATENCY_BYTES = 24_000
 _EFFICIENCY = 0.9  # of the copy bandwidth, by accesses of single elements
 
 
@@ -97,8 +101,9 @@ class ThreadPerOutput(PlaybookIdea):
 
     def seconds(self, program: Program, variant: Variant, facts: DeviceFacts) -> float:
         """One pass, or the instructions of all windows if those take longer."""
-        moved = sum(cost.traffic(program)) / (facts.dram_bytes_per_second * _EFFICIENCY)
         outputs = variant.number("outputs")
+        moved = sum(cost.traffic(program)) / (facts.dram_bytes_per_second * _EFFICIENCY)
+        moved /= _in_flight(program, outputs, facts)
         strip = self._strip(program, variant.word("along")) if outputs > 1 else None
         per_output = 12.0 / outputs + 4
         for statistic in program.statistics:
@@ -136,6 +141,14 @@ class ThreadPerOutput(PlaybookIdea):
         # The outermost axis has its size at run time.
         axes: Sequence[Axis] = program.rows[1:]
         return best_strip(program, axes[place]) if len(axes) >= -place else None
+
+
+def _in_flight(program: Program, outputs: int, facts: DeviceFacts) -> float:
+    """The share of the bandwidth that a multiprocessor's outstanding loads can pull."""
+    threads = min(program.row_count / outputs / facts.sm_count, 2048)
+    item = min((item_bytes(load.dtype) for load in program.loads), default=4)
+    ahead = min(program.column_count * outputs, 8)
+    return min(1.0, threads * ahead * item / _LATENCY_BYTES)
 
 
 def short_windows(program: Program) -> bool:

@@ -20,7 +20,7 @@ IDEA = ThreadPerOutput()
 SHARED = WindowInShared()
 fixtures_are_shared = [HealthCheck.function_scoped_fixture]
 many = settings(
-    max_examples=40, deadline=None, derandomize=True, suppress_health_check=fixtures_are_shared
+    max_examples=25, deadline=None, derandomize=True, suppress_health_check=fixtures_are_shared
 )
 
 
