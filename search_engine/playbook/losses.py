@@ -186,11 +186,11 @@ def _cross_entropy(b: Builder) -> Ref:
     smoothing, dim = b.number(5, "label_smoothing", 0.0), _classes(b, x)
     if b.tensor(target).dtype.startswith(("float", "bfloat")):
         return _soft_cross_entropy(b, x, target, weight, smoothing, dim)
-    is_target = _is_target(b, x, target)
     # Distances to the maximum first: the difference of two large numbers would lose digits.
     top = b.reduce("amax.default", x, (dim,), keepdim=True)
     total = b.sum(b.unary("exp", b.sub(x, top)), (dim,))
     log_total = b.unary("log", total)
+    is_target = _is_target(b, x, target)
     below = b.sub(b.sum(b.where(is_target, x, 0.0), (dim,)), b.view(top, b.shape(total)))
     losses = b.sub(log_total, below)
     weights = _target_weights(b, x, is_target, weight)
