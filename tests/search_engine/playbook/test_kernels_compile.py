@@ -21,6 +21,12 @@ TASKS = {
         "return self.n(x)",
         "self.n = nn.RMSNorm(1024).bfloat16()",
     ),
+    "places": ("x=float32[300, 4096]", "return x.max(1)[1], x.sum(1), x.norm(p=3, dim=1)", "pass"),
+    "integers": ("x=int64[64, 5000]", "return x.sum(1), x.argmin(1), x.prod(1)", "pass"),
+    "apart": ("x=float32[50000, 40]", "return x.std(0), x.argmax(0)", "pass"),
+    "total": ("x=float16[3000, 3000]", "return x.norm(), (x > 0).any()", "pass"),
+    "scan": ("x=bfloat16[300, 4096]", "return x.cumsum(1) * x", "pass"),
+    "triangle": ("x=float32[300, 300]", "return x.tril(2).softmax(1)", "pass"),
     "columns": ("x=float32[8, 64, 300]", "return x.log_softmax(1)", "pass"),
 }
 

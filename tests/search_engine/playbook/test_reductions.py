@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from search_engine.contract.parse import parse
+from search_engine.hardware import H200
 from search_engine.playbook.analyse import analyse
+from search_engine.playbook.idea import Variant
+from search_engine.playbook.ideas import ALL
 
 many = settings(
     max_examples=15,
@@ -174,10 +181,103 @@ def test_losses_of_class_indices(take, means, loss, reduction, places):
 
 PLACES = [
     "x.tril()", "x.triu(1)", "x.tril(-2) + x.triu(3)", "x * torch.arange(9)",
-    "x + torch.arange(2, 20, 2)", "F.one_hot(y, 12).float() * 2", "x.masked_fill(torch.ones(6, 9, dtype=torch.bool).tril(), 0.0)",
+    "x + torch.arange(2, 20, 2)", "F.one_hot(y, 12).float() * 2",
+    "x.masked_fill(torch.ones(6, 9, dtype=torch.bool).tril(), 0.0)",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("text", PLACES)
 def test_values_by_position(take, means, text):
     means(take("x=float32[6, 9], y=int64[6]", f"return {text}", arguments="x, y"))
+
+
+# --- kernels ------------------------------------------------------------------------------
+
+IDEAS = {idea.key: idea for idea in ALL}
+SEVERAL = (
+    "return x.argmax(1), x.min(1)[1], x.amax(1), (1 + x * 1e-3).prod(1), (x > 0).all(1), "
+    "torch.count_nonzero(x, 1), x.sum(1, dtype=torch.float64), x.norm(p=3, dim=1)"
+)
+KERNELS = {
+    "many": ("x=float32[3, 700]", SEVERAL, "warp_per_row block_per_row row_on_chip"),
+    "of a large row": (
+        "x=float32[2, 20000]",
+        "return x.argmax(1), x.logsumexp(1), (x > 1).sum(1), x * x.argmin(1, keepdim=True)",
+        "split_rows block_per_row",
+    ),
+    "of everything": (
+        "x=float32[130, 300]", "return x.argmax(), x.std(), x.norm(), x.any()",
+        "split_rows row_on_chip",
+    ),
+    "of integers": (
+        "x=int64[3, 700]", "return x.sum(1), x.amax(1), x.argmin(1), x - x.amin(1, keepdim=True)",
+        "warp_per_row block_per_row",
+    ),
+    "down columns": (
+        "x=float32[2, 40, 9]", "return x.argmax(1, keepdim=True), x / x.sum(1, keepdim=True) * x.prod(1, keepdim=True)",
+        "tile_of_rows",
+    ),
+    "of few rows apart": (
+        "x=float32[2100, 40]", "return x.argmax(0), x.std(0), (x > 1).sum(0), x.mean(0)",
+        "split_columns tile_of_rows",
+    ),
+    "of few rows apart, used again": (
+        "x=float32[2100, 40]", "return x.softmax(0), x - x.mean(0)", "split_columns",
+    ),
+    "of halves": ("x=float16[3, 700]", SEVERAL, "warp_per_row row_on_chip"),
+    "cross entropy": (
+        "x=float32[6, 300], y=int64[6]", "return F.cross_entropy(x, y, reduction='none')",
+        "warp_per_row block_per_row",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(KERNELS))
+def test_kernels_of_reductions(take, agree, name):
+    inputs, forward, keys = KERNELS[name]
+    captured = take(inputs, forward, arguments="x, y" if "y=" in inputs else "x")
+    program = analyse(captured.task)
+    sources = []
+    for key in keys.split():
+        assert IDEAS[key].applies(program, H200), key
+        variant = IDEAS[key].variants(program, H200)[0]
+        sources.append(IDEAS[key].render(program, variant, H200))
+    agree(captured, sources, draws=[("normal", 1)])
+
+
+def test_kernels_of_special_values(take, cpu):
+    """The first NaN is the extreme, of equal ones the first; infinities sum to themselves."""
+    captured = take("x=float32[6, 300]", "return (*x.max(1), *x.min(1), x.sum(1), x.norm(dim=1))")
+    program = analyse(captured.task)
+    keys = ("warp_per_row", "block_per_row", "row_on_chip")
+    sources = [IDEAS[k].render(program, IDEAS[k].variants(program, H200)[0], H200) for k in keys]
+    tensors = captured.tensors(captured.draw(1, "ties"))
+    x = tensors["x"]
+    x[0, [70, 140, 290]] = math.nan
+    x[1] = -math.inf
+    x[2, 250] = math.inf
+    x[3, [3, 200]] = torch.tensor([math.inf, -math.inf])
+    x[4] = 1e-40
+    call = [*x.max(1), *x.min(1), x.sum(1), x.norm(dim=1)]
+    for built in cpu.compile([parse(source) for source in sources], captured.task):
+        outputs = cpu.execute(built, captured.task, tensors, checked=True).outputs
+        for spec, expected in zip(captured.task.outputs, call, strict=True):
+            out = outputs[spec.name]
+            assert torch.allclose(out.double(), expected.double(), rtol=1e-5, equal_nan=True), spec
+
+
+def test_a_long_sum_of_equal_terms_keeps_its_digits(take, cpu):
+    """65,536 exponentials near 1, 256 of them to a thread: rounding errors of one sign."""
+    captured = take("x=float32[1, 65536]", "return x.softmax(1)")
+    program = analyse(captured.task)
+    plans = [
+        ("row_on_chip", Variant.of(threads=256, registers=50, vector=4, prefetch="no", once="no")),
+        ("block_per_row", Variant.of(threads=256, vector=1, unroll=4, back="no")),
+    ]
+    sources = [IDEAS[key].render(program, variant, H200) for key, variant in plans]
+    tensors = captured.tensors(captured.draw(1, "tiny"))
+    exact = tensors["x"].double().softmax(1)
+    for built in cpu.compile([parse(source) for source in sources], captured.task):
+        out = cpu.execute(built, captured.task, tensors, checked=False).outputs["out"]
+        error = torch.linalg.vector_norm(out.double() - exact) / torch.linalg.vector_norm(exact)
+        assert error < 2e-7
