@@ -130,7 +130,7 @@ def main() -> int:
             terminal.keys("gK")
             choice = re.search(r"(\d): Stop", terminal.screen())
             terminal.keys(choice[1] if choice else "", "Enter")
-            terminal.until("Stopped|Search again|Accept", 60)
+            terminal.until("Resume|Search again|Accept", 60)
         finally:
             terminal.close()
     screenshot(text, options.out, columns=COLUMNS, title="residual_norm.py · Neovim")

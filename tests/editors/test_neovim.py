@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from pathlib import Path
 
@@ -16,6 +17,8 @@ def test_click_watch_accept_revert(neovim, net, program):
     editor.keys("/class Net<CR>gra", choose="Optimize with CUDA kernel")
     editor.until_lens("Stop")
     editor.until(lambda: "Net · " in editor.status, "progress in the status line")
+    cut = "require('kernel_lsp').status(9)"
+    editor.until(lambda: re.fullmatch("Net · ..…", editor.lua(cut)), "progress cut to fit")
     editor.until_lens("Show diff | Accept | Reject", seconds=240)
     editor.until(lambda: "Net · " not in editor.status, "the progress's end")
 

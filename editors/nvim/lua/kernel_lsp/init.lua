@@ -212,14 +212,18 @@ vim.api.nvim_create_autocmd('LspDetach', {
 })
 
 --- The running searches for a status line, '' where there are none:
---- `%{v:lua.require'kernel_lsp'.status()}`
+--- `%{v:lua.require'kernel_lsp'.status()}`. What matters least is last and cut first.
+---@param width integer? in characters, 60 by default
 ---@return string
-function M.status()
+function M.status(width)
+  width = width or 60
   local texts = {}
   for _, search in pairs(running) do
     table.insert(texts, search.title .. ' · ' .. search.message)
   end
-  return #texts > 1 and #texts .. ' kernel searches' or texts[1] or ''
+  local text = #texts > 1 and #texts .. ' kernel searches' or texts[1] or ''
+  local long = vim.fn.strchars(text) > width
+  return long and vim.fn.strcharpart(text, 0, width - 1) .. '…' or text
 end
 
 return M
