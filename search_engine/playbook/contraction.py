@@ -186,7 +186,7 @@ def _operand(value: Expression, rows: tuple[Axis, ...], program: Program) -> Ope
         position = 0
         while position + 1 < len(axes):
             outer, inner = axes[position : position + 2]
-            leaves = (*loads(value), *conditions(value))
+            leaves: tuple[Load | Inside, ...] = (*loads(value), *conditions(value))
             steps = [dict(leaf.strides) for leaf in leaves if isinstance(leaf, Load)]
             steps += [dict(bound.terms) for leaf in leaves for bound in leaf.bounds]
             if all(s.get(outer.name, 0) == s.get(inner.name, 0) * inner.size for s in steps):
@@ -216,5 +216,5 @@ def _without(value: Expression, name: str) -> Expression:
 
 def _axes(value: Expression) -> frozenset[str]:
     """Names of the axes that a value changes along."""
-    leaves = (*loads(value), *conditions(value))
+    leaves: tuple[Load | Inside, ...] = (*loads(value), *conditions(value))
     return frozenset(name for leaf in leaves for name in leaf.axes)

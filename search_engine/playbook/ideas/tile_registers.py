@@ -28,18 +28,19 @@ class TileRegisters(TiledIdea):
         best = self.variants(program, facts)[0]
         m, n = (int(size) for size in best.word("tile").split("x"))
         return (
-            f"The task multiplies {sizes(c)}: {c.flops / 1e9:.3g} GFLOP, {words.time(least)} of the "
-            f"{facts.name}'s plain units. A thread per output would read two elements for every "
-            f"product. A block that owns {tile_words(best)} outputs reads each of its elements once "
-            f"into shared memory and uses it {min(m, n)} times or more; a thread holds a small tile "
-            f"of sums in registers, so that one read from shared memory serves several products. "
-            f"The next stages are copied while one is multiplied, and everything that follows the "
-            f"sum is done on it in registers before it is stored."
+            f"The task multiplies {sizes(c)}: {c.flops / 1e9:.3g} GFLOP, {words.time(least)} of "
+            f"the {facts.name}'s plain units. A thread per output would read two elements for "
+            f"every product. A block that owns {tile_words(best)} outputs reads each of its "
+            f"elements once into shared memory and uses it {min(m, n)} times or more; a thread "
+            f"holds a small tile of sums in registers, so that one read from shared memory serves "
+            f"several products. The next stages are copied while one is multiplied, and everything "
+            f"that follows the sum is done on it in registers before it is stored."
         )
 
     def comment(self, c: Contraction, variant: Variant) -> str:
         """What stands above the kernel."""
         return (
-            f"{sizes(c)}. A block owns {tile_words(variant)} outputs; its operands pass through "
-            f"shared memory in stages of {variant.number('depth')} k's, sums stay in registers."
+            f"Sums of {words.counted(c.k, 'product')}. A block owns {tile_words(variant)} outputs; "
+            f"its operands pass through shared memory in stages of {variant.number('depth')} k's, "
+            f"sums stay in registers."
         )

@@ -50,8 +50,8 @@ class TileTensorCores(TiledIdea):
             )
             if c.convolution:
                 how += (
-                    ". Where torch's flags let cuDNN use TF32 (the default), eager itself takes one "
-                    "such product, and a variant with one is as accurate as eager"
+                    ". Where torch's flags let cuDNN use TF32 (the default), eager itself takes "
+                    "one such product, and a variant with one is as accurate as eager"
                 )
         return (
             f"The task multiplies {sizes(c)}: {c.flops / 1e9:.3g} GFLOP over "
@@ -68,6 +68,7 @@ class TileTensorCores(TiledIdea):
         if held.dtype == "float32":
             how = "as three TF32 products" if variant.number("products") == 3 else "in TF32"
         return (
-            f"{sizes(c)}, by tensor cores, {how}. A block owns {tile_words(variant)} outputs; its "
-            f"operands pass through shared memory in stages of {variant.number('depth')} k's."
+            f"Sums of {words.counted(c.k, 'product')} by tensor cores, {how}. A block owns "
+            f"{tile_words(variant)} outputs; its operands pass through shared memory in stages of "
+            f"{variant.number('depth')} k's."
         )

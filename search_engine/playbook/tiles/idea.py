@@ -53,8 +53,8 @@ KNOBS: Knobs = {
     "resident": (
         (1, 2, 3, 4),
         "parallelism and occupancy",
-        "Registers kept for more blocks on a multiprocessor let one multiply while another waits at "
-        "its barrier; kept for fewer, the compiler can load further ahead.",
+        "Registers kept for more blocks on a multiprocessor let one multiply while another waits "
+        "at its barrier; kept for fewer, the compiler can load further ahead.",
     ),
     "split": (
         plans.SPLITS,

@@ -13,14 +13,17 @@ from attrs import evolve, frozen
 
 from search_engine.contract.printer import launch_line, scratch_line
 from search_engine.hardware import DeviceFacts
-from search_engine.playbook.contraction import Contraction
-from search_engine.playbook.dtypes import compute_type
+from search_engine.playbook.contraction import Contraction, Operand
 from search_engine.playbook.emit import Writer
-from search_engine.playbook.expression import Load, loads
+from search_engine.playbook.expression import loads
 from search_engine.playbook.names import unused, wrapped
 from search_engine.playbook.source import Part
-from search_engine.playbook.tiles import finish, packed, registers, tensor_cores
-from search_engine.playbook.tiles.movers import COMMIT, WAIT, Copies, Mover
+from search_engine.playbook.tiles import packed, registers, tensor_cores
+from search_engine.playbook.tiles.asynchronous import AsynchronousMover
+from search_engine.playbook.tiles.copies import COMMIT, WAIT
+from search_engine.playbook.tiles.finish import Finish
+from search_engine.playbook.tiles.held_tiles import HeldMover
+from search_engine.playbook.tiles.movers import Copies, Mover
 from search_engine.playbook.tiles.places import apart, used
 from search_engine.playbook.tiles.registers import Registers
 from search_engine.playbook.tiles.shape import TileShape, Word
@@ -29,7 +32,6 @@ from search_engine.playbook.tiles.tensor_cores import TensorCores
 Unit = Literal["registers", "tensor_cores"]
 
 _GROUP = 8  # tiles along m that run side by side: their right tiles are shared in L2
-_ADD_THREADS = 256
 
 
 @frozen
@@ -43,6 +45,15 @@ class TilePlan:
     copies: Copies
     packed: bool = False  # a convolution's weight copied first, channels innermost
     resident: int = 1  # blocks of a multiprocessor that registers are kept for
+
+
+def _mover(
+    writer: Writer, contraction: Contraction, operand: Operand, name: str, plan: TilePlan
+) -> Mover:
+    """The mover of an operand: asynchronous where the plan wants that and the tensor allows it."""
+    settings = (contraction, operand, name, plan.word, plan.shape, plan.copies)
+    plain = Mover(evolve(writer), *settings)
+    return (AsynchronousMover if plain.asynchronous else HeldMover)(writer, *settings)
 
 
 class TileKernel:
@@ -61,18 +72,19 @@ class TileKernel:
         # The loads of operands keep their columns: names and parameters come from the whole.
         self.writer.program = contraction.program
         self.movers = [
-            Mover(self.writer, contraction, operand, name, plan.word, self.shape, plan.copies)
+            _mover(self.writer, contraction, operand, name, plan)
             for operand, name in ((contraction.left, "left"), (contraction.right, "right"))
         ]
-        layouts = [mover.layout for mover in self.movers]
+        left, right = (mover.layout for mover in self.movers)
         self.math: Registers | TensorCores
         if plan.unit == "registers":
-            self.math = Registers(self.writer, self.shape, *layouts, self.real)
+            self.math = Registers(self.writer, self.shape, left, right, self.real)
         else:
-            self.math = TensorCores(self.writer, self.shape, *layouts, plan.word, plan.products)
-        self.scratch = unused(
-            "partial", [t.tensor for t in (*contraction.program.loads, *contraction.program.stores)]
-        )
+            words, products = plan.word, plan.products
+            self.math = TensorCores(self.writer, self.shape, left, right, words, products)
+        used_names = [load.tensor for load in contraction.program.loads]
+        used_names += [store.tensor for store in contraction.program.stores]
+        self.scratch = unused("partial", used_names)
 
     # --- sizes ------------------------------------------------------------------------
 
@@ -85,7 +97,9 @@ class TileKernel:
     @property
     def shared_whole(self) -> int:
         """Bytes of shared memory, with tables of taps."""
-        return self.shared + sum(mover.table_bytes for mover in self.movers if mover.table)
+        return self.shared + sum(
+            mover.taps.bytes for mover in self.movers if mover.taps is not None
+        )
 
     def resident(self, facts: DeviceFacts) -> int:
         """Blocks that a multiprocessor holds at once, by shared memory and by registers."""
@@ -150,13 +164,14 @@ class TileKernel:
         """The kernel."""
         writer, c, shape = self.writer, self.contraction, self.shape
         operands = loads(c.left.value, c.right.value)
+        end = Finish(writer, c, self.math, self._counts(), self.count, self.scratch, shape.split)
         if self.copy is not None:
             packed.write(self.copy, writer)
         if shape.split == 1:
-            body = self._body(self._store("  "))
-            tensors = writer.parameters([*operands, *self._after], c.program.stores)
+            body = self._body(end.stored("  "))
+            tensors = writer.parameters([*operands, *end.after], c.program.stores)
         else:
-            body = self._body(self._store_partial("  "))
+            body = self._body(end.stored_partial("  "))
             tensors = writer.parameters(operands, [])
             tensors.append((f"{self.real}* __restrict__ {self.scratch}", self.scratch))
             dtype = "float64" if self.real == "double" else "float32"
@@ -182,13 +197,8 @@ class TileKernel:
         )
         writer.kernels.append("\n".join([head, *body, "}"]))
         if shape.split > 1:
-            self._second_launch()
+            end.second_launch()
         return writer.file(comment)
-
-    @property
-    def _after(self) -> tuple[Load, ...]:
-        """What the epilogue loads."""
-        return loads(*self.contraction.program.values)
 
     def _body(self, store: list[str]) -> list[str]:
         shape, c = self.shape, self.contraction
@@ -208,7 +218,7 @@ class TileKernel:
             for mover in self.movers
             for line in (
                 *mover.hoisted(where, "  "),
-                *mover.prepared("  "),
+                *(mover.taps.filled("  ") if mover.taps is not None else ()),
                 *mover.declare("  "),
             )
         ]
@@ -312,116 +322,3 @@ class TileKernel:
         if put:
             lines += [f"    if (ahead < {last}) {{", *put, "    }"]
         return [*lines, "  }"]
-
-    # --- epilogue ---------------------------------------------------------------------
-
-    def _each(self, vec: int, inner: list[str], indent: str) -> list[str]:
-        """The loops over a thread's sums; ``inner`` sees m, n, i and j."""
-        m_count, n_count, _ = self._counts()
-        row, column = self.math.place("i", "j")
-        step = f"j += {vec}" if vec > 1 else "++j"
-        c = self.contraction
-        taken_m, _ = apart(c.m, "m", indent + "  ", self.index) if c.m else ([], {})
-        taken_n, _ = apart(c.n, "n", indent + "    ", self.index) if c.n else ([], {})
-        return [
-            "#pragma unroll",
-            f"{indent}for (int i = 0; i < {self.math.rows}; ++i) {{",
-            f"{indent}  const {self.index} m = first_left + {row};",
-            f"{indent}  if (m >= {m_count}) continue;",
-            *used(taken_m, inner),
-            "#pragma unroll",
-            f"{indent}  for (int j = 0; j < {self.math.columns}; {step}) {{",
-            f"{indent}    const {self.index} n = first_right + {column};",
-            f"{indent}    if (n >= {n_count}) continue;",
-            *used(taken_n, inner),
-            *inner,
-            f"{indent}  }}",
-            f"{indent}}}",
-        ]
-
-    def _where(self) -> dict[str, str]:
-        """C names of all row axes inside the loops over sums."""
-        c = self.contraction
-        where: dict[str, str] = {}
-        for axes, index in ((c.batch, "batch"), (c.m, "m"), (c.n, "n")):
-            where.update(apart(axes, index, "")[1] if axes else {})
-        return where
-
-    def _rows_writer(self, vec: int) -> Writer:
-        """A writer of the rows alone, which shares helpers and names."""
-        rows = evolve(self.contraction.program, columns=())
-        return evolve(self.writer, program=rows, vec=vec)
-
-    def _store(self, indent: str) -> list[str]:
-        vec = finish.pack(self.contraction, self.math.contiguous)
-        writer = self._rows_writer(vec)
-        if vec > 1:
-            self.writer.constant("VEC", vec, "neighbouring outputs that a thread stores at once")
-        epilogue = finish.Epilogue(writer, self.contraction)
-        deep = indent + "    "
-        ctype = compute_type(self.contraction.result.dtype)
-        if vec == 1:
-            inner = epilogue.store(self.math.value("i", "j"), self._where(), deep)
-            return self._each(1, inner, indent)
-        inner = [
-            f"{deep}{ctype} sums[VEC];",
-            f"{deep}for (int k = 0; k < VEC; ++k) sums[k] = {self.math.value('i', '(j + k)')};",
-            *epilogue.store("sums[k]", self._where(), deep),
-        ]
-        return self._each(vec, inner, indent)
-
-    def _store_partial(self, indent: str) -> list[str]:
-        m, n, batches = self._counts()
-        at = f"m * {n} + n"
-        if batches != "1":
-            at = f"(batch * {m} + m) * {n} + n"
-        total = f"{m} * {n}" + (f" * {batches}" if batches != "1" else "")
-        deep = indent + "    "
-        inner = [
-            f"{deep}{self.scratch}[(long long)share * {total} + {at}] = "
-            f"{self.math.value('i', 'j')};"
-        ]
-        return self._each(1, inner, indent)
-
-    def _second_launch(self) -> None:
-        """Adds the partial sums of an output in order, and finishes it."""
-        c, writer = self.contraction, self.writer
-        rows_writer = self._rows_writer(1)
-        epilogue = finish.Epilogue(rows_writer, c)
-        m, n, batches = self._counts()
-        tensors = rows_writer.parameters(self._after, c.program.stores)
-        total = f"{c.program.stores[0].tensor}.numel()"
-        arguments = [self.scratch, *(name for _, name in tensors), self.count]
-        writer.lines.append(
-            launch_line("add_shares", f"ceil_div({total}, {_ADD_THREADS})", _ADD_THREADS, arguments)
-        )
-        head = wrapped(
-            f'extern "C" __global__ void __launch_bounds__({_ADD_THREADS}) add_shares(',
-            [
-                f"const {self.real}* __restrict__ {self.scratch}",
-                *(d for d, _ in tensors),
-                f"const {self.index} count",
-            ],
-            ") {",
-        )
-        all_rows = f"(long long){m} * {n}" + (f" * {batches}" if batches != "1" else "")
-        body = [
-            f"  const long long outputs = {all_rows};",
-            f"  const long long at = blockIdx.x * (long long){_ADD_THREADS} + threadIdx.x;",
-            "  if (at >= outputs) return;",
-            f"  {self.real} sum = 0;",
-            "#pragma unroll",
-            f"  for (int share = 0; share < {self.shape.split}; ++share) "
-            f"sum += {self.scratch}[share * outputs + at];",
-        ]
-        if c.n:
-            body.append(f"  const {self.index} n = at % {n};")
-        if c.m:
-            body.append(f"  const {self.index} m = at / {n} % {m};")
-        if c.batch:
-            body.append(f"  const {self.index} batch = at / ((long long){n} * {m});")
-        stores = epilogue.store("sum", self._where(), "  ")
-        for axes, index in ((c.batch, "batch"), (c.m, "m"), (c.n, "n")):
-            body += used(apart(axes, index, "  ", self.index)[0], stores) if axes else []
-        body += stores
-        writer.kernels.append("\n".join([head, *body, "}"]))

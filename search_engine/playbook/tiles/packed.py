@@ -50,7 +50,8 @@ def packed(c: Contraction) -> tuple[Contraction, Packed]:
     for axis in reversed(axes):
         strides.append((axis.name, step))
         step *= axis.size
-    used = [access.tensor for access in (*c.program.loads, *c.program.stores)]
+    used = [load.tensor for load in c.program.loads]
+    used += [store.tensor for store in c.program.stores]
     target = Load(unused("packed", used), source.dtype, tuple(sorted(strides)))
     return c.reordered(columns, target), Packed(source, target, axes)
 
@@ -76,5 +77,3 @@ def write(copy: Packed, writer: Writer) -> None:
         "}",
     ]
     writer.kernels.append("\n".join(body))
-
-

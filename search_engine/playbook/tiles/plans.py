@@ -8,16 +8,18 @@ from collections.abc import Iterator, Sequence
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook.contraction import Contraction, match
 from search_engine.playbook.expression import loads
-from search_engine.playbook.idea import Variant
+from search_engine.playbook.idea import Knob, Variant
 from search_engine.playbook.program import Program
 from search_engine.playbook.tiles import time
+from search_engine.playbook.tiles.access import access
 from search_engine.playbook.tiles.kernel import TileKernel, TilePlan, Unit
+from search_engine.playbook.tiles.movers import Copies
 from search_engine.playbook.tiles.packed import channels_inside
 from search_engine.playbook.tiles.shape import TileShape, Word
 
 TILES = (
-    "256x128", "128x256", "128x128", "96x256", "96x128", "64x256", "128x64", "64x128", "64x64", "128x32", "32x128",
-    "64x32", "32x64", "32x32", "16x128", "16x64",
+    "256x128", "128x256", "128x128", "96x256", "96x128", "64x256", "128x64", "64x128", "64x64",
+    "128x32", "32x128", "64x32", "32x64", "32x32", "16x128", "16x64",
 )  # fmt: skip
 SPLITS = (1, 2, 4, 8, 16, 32, 64)
 
@@ -64,7 +66,7 @@ def kernel(c: Contraction, variant: Variant, unit: Unit) -> TileKernel | None:
         m, n, variant.number("depth"), warps_m, warps_n,
         variant.number("stages"), variant.number("split"),
     )  # fmt: skip
-    copies = "async" if variant.word("copies") == "async" else "registers"
+    copies: Copies = "async" if variant.word("copies") == "async" else "registers"
     products = variant.number("products") if unit == "tensor_cores" else 1
     resident = variant.number("resident")
     inside = variant.word("taps") == "outside"
@@ -136,27 +138,33 @@ def offered(c: Contraction, unit: Unit, facts: DeviceFacts) -> Sequence[Variant]
 
 
 def _candidates(c: Contraction, unit: Unit) -> Iterator[Variant]:
+    """Every tile and split, each with the settings that measured best on an H200."""
     held = word(c, unit)
     if held is None:
         return
-    depth = 64 if held.pack == 2 else 32 if unit == "tensor_cores" else 16
+    half = held.pack == 2
+    depth = 64 if half else 32 if unit == "tensor_cores" else 16
     while depth > 16 * held.pack and depth >= 2 * c.k:
         depth //= 2
+    # Single elements cost less through registers than by as many asynchronous copies.
+    narrow = any(access(operand).vec == 1 for operand in (c.left, c.right))
+    copies, stages = ("registers", 2) if narrow and unit == "tensor_cores" else ("async", 3)
     taps = "outside" if channels_inside(c, depth) else "inside"
+    several = half or unit == "registers"
+    products = (1,) if several else (3, 1) if c.convolution else (3,)
     for tile in TILES:
         m, n = (int(size) for size in tile.split("x"))
         if (m > 32 and m >= 4 * c.left.count) or (n > 64 and n >= 4 * c.right.count):
             continue  # mostly beyond the edge
-        count = 8 if m * n >= 128 * 128 else 4 if m * n >= 32 * 64 else 2
+        # 64 x 64 of a warp reuse halves best; fp32 and its parts fill registers sooner.
+        large = 128 * 256 if half else 96 * 128 if copies == "registers" else 128 * 128
+        count = 8 if m * n >= large else 4 if m * n >= 32 * 64 else 2
         for split in SPLITS:
-            settings = {"tile": tile, "depth": depth, "warps": count, "stages": 3,
-                        "copies": "async", "split": split, "taps": taps,
-                        "resident": 1}  # fmt: skip
-            if unit == "registers":
+            for number in products:
+                settings: dict[str, Knob] = {
+                    "tile": tile, "depth": depth, "warps": count, "stages": stages,
+                    "copies": copies, "split": split, "taps": taps, "resident": 1,
+                }  # fmt: skip
+                if unit == "tensor_cores":
+                    settings["products"] = number
                 yield Variant.of(**settings)
-            elif held.dtype != "float32":
-                yield Variant.of(**settings, products=1)
-            else:
-                yield Variant.of(**settings, products=3)
-                if c.convolution:
-                    yield Variant.of(**settings, products=1)

@@ -126,9 +126,7 @@ def test_plans_within_the_device(take):
 
 
 def test_long_sums_are_split_where_one_accumulator_would_lose_digits(take):
-    c = matched(
-        take, "x=float32[64, 16384], w=float32[16384, 64]", "return x @ w", "pass", "x, w"
-    )
+    c = matched(take, "x=float32[64, 16384], w=float32[16384, 64]", "return x @ w", "pass", "x, w")
     offered = plans.offered(c, "registers", H200)
     assert offered
     assert all(variant.number("split") >= 4 for variant in offered)
