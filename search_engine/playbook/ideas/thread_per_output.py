@@ -28,7 +28,7 @@ class ThreadPerOutput(PlaybookIdea):
     """Windows (pooling, depthwise convolution) and other short columns, a thread each."""
 
     key = "thread_per_output"
-    title = "One thread per output, its window unrolled"
+    title = "One thread per output, its loops unrolled"
     category = "parallelism and occupancy"
     knobs: ClassVar[Knobs] = {
         "threads": (
@@ -62,14 +62,14 @@ class ThreadPerOutput(PlaybookIdea):
         window = taps(program.columns)
         text = (
             f"Each of {outputs} is one number made of {window} values. No thread needs another's "
-            f"result, so a thread per output has neither barriers nor shuffles, and with its loops "
-            f"unrolled most of the address arithmetic is done by the compiler. At best "
+            f"result, so a thread per output has neither barriers nor shuffles, and what its short "
+            f"loops need of address arithmetic is mostly done by the compiler. At best "
             f"{words.size(read + written)} move once, {words.time(least)} at the copy bandwidth "
             f"of {facts.name}"
         )
         strip = self._strip(program, "outer") or self._strip(program, "inner")
         if strip is None:
-            return f"{text}; the windows share nothing."
+            return f"{text}."
         return (
             f"{text}. Windows overlap: four neighbouring outputs read {strip.length(4)} different "
             f"values along that axis, not {4 * strip.tap.size}, so a thread that computes several "
