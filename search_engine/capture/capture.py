@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 
@@ -144,12 +145,14 @@ def _observe(
             f"{key} {str(value.dtype).removeprefix('torch.')}{list(value.shape)}"
             for key, value in watched.items()
         )
-        raise failed(
-            f"{name}.forward",
-            error,
-            path,
-            f"check the shapes that {_giver(source)} gives ({given or 'no tensor'})",
-        ) from error
+        advice = f"check the shapes that {_giver(source)} gives ({given or 'no tensor'})"
+        narrow, own = _floating(watched.values()), _floating(module.parameters())
+        if len(narrow) == len(own) == 1 and narrow != own:
+            advice = (
+                f"the inputs are {narrow.pop()} and the parameters {own.pop()}: convert one of "
+                "them, say by .half() in __init__ or behind the constructor in the comment"
+            )
+        raise failed(f"{name}.forward", error, path, advice) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast_path)
     if observer.mutation is not None:
@@ -172,6 +175,11 @@ def _observe(
             "use eval mode, or take the randomness out of forward."
         )
     return observer, result
+
+
+def _floating(tensors: Iterable[torch.Tensor]) -> set[str]:
+    dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+    return {str(dtype).removeprefix("torch.") for dtype in dtypes}
 
 
 def _check_views(observer: Observer, outputs: dict[str, torch.Tensor]) -> None:

@@ -160,7 +160,7 @@ def _inputs(task: Task) -> tuple[object, ...]:
 
 
 def _captured(task: Task, device: DeviceInfo) -> str:
-    shapes = ", ".join(f"{t.name} {t.dtype}{list(t.shape)}" for t in task.inputs)
+    shapes = "; then ".join([task.shape_text, *(other.shape_text for other in task.further)])
     limit = f"limit {time_text(task.limit_seconds)} on {device.facts.name} ({task.limit_reason})"
     return f"Captured {task.construction} with {shapes}; {limit}; kernels run on {device.name}"
 

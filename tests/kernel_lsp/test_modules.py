@@ -278,3 +278,25 @@ def test_choose_class() -> None:
         choose_class(large(2))
     with pytest.raises(CaptureError, match=r"no nn\.Module"):
         choose_class("x = 1\n")
+
+
+@pytest.mark.parametrize(
+    ("imports", "base", "found"),
+    [
+        ("from .layers import Base", "Base", True),
+        ("from ..pkg.layers import Base as B", "B", True),
+        ("from mypkg import layers", "layers.Base", True),
+        ("from . import layers", "layers.Base", True),
+        ("from timm.models import VisionTransformer", "VisionTransformer", True),
+        ("import torch", "torch.autograd.Function", False),
+        ("from .functions import Function", "Function", False),
+        ("import abc", "abc.ABC", False),
+        ("import collections", "collections.UserDict", False),
+        ("", "Exception", False),
+        ("from .x import mixin", "mixin", False),
+    ],
+)
+def test_a_base_from_another_file_with_a_forward_here(imports, base, found):
+    text = f"{imports}\nclass Net({base}):\n{FORWARD}"
+    assert names(text) == (["Net"] if found else [])
+    assert names(text.replace("forward", "backward")) == []

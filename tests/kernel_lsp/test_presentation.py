@@ -7,7 +7,7 @@ from attrs import evolve
 from markdown_it import MarkdownIt
 
 from kernel_lsp import presentation as words
-from search_engine.deliver.delivery import Delivery
+from search_engine.deliver.delivery import DeliveredShape, Delivery
 from search_engine.proposers._base import Idea
 from search_engine.settings import SearchSettings
 from search_engine.store.records import IdeaRecord, KernelRecord, Run
@@ -181,3 +181,15 @@ def test_escaped_text_reads_literally_and_links_to_nothing(text):
     # Editors make links of bare addresses.
     assert "://" not in escaped
     assert "www." not in escaped
+
+
+def test_the_shapes_that_a_kernel_runs_on():
+    blank = Delivery("Net", "f", {}, "", "", "One warp per row", "Because.", "×2.00")
+    two = (
+        DeliveredShape("x float32[16, 64]", "×2.00"),
+        DeliveredShape("x float32[1, 64]", "×1.50"),
+    )
+    for shapes, shown in ((two, True), (two[:1], False)):
+        text = words.run_markdown(run(winner_id=1, delivery=evolve(blank, shapes=shapes)))
+        assert ("Verified at:\n\n- " in text) is shown
+        assert (r"- x float32\[1, 64]: ×1.50" in text.replace(r"\]", "]")) is shown

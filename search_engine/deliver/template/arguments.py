@@ -65,13 +65,15 @@ def bound(
 
 def same_values(defaults: dict[str, Any], others: dict[str, Any], wanted: dict[str, Any]) -> bool:
     """Whether arguments that are no tensors have the values that were verified."""
+    found = 0
     for name, value in others.items():
         if name in wanted:
             if type(value) is not type(wanted[name]) or value != wanted[name]:
                 return False
+            found += 1
         elif name not in defaults or value is not defaults[name]:
             return False
-    return all(name in others for name in wanted)
+    return found == len(wanted)
 
 
 def _flatten(

@@ -54,16 +54,15 @@ def accept(
         reason = module_state(binding.verified.mode, tables, module, modules)
     if reason is not None:
         return reason
-    reasons = []
     for index, case in enumerate(binding.verified.cases):
+        misfit: str | None = "arguments"
         if same_values(binding.parameters.defaults, others, case.arguments):
-            reason = _fits(inputs, case.inputs)
-        else:
-            reason = "arguments"
-        if reason is None:
+            misfit = _fits(inputs, case.inputs)
+        if misfit is None:
             return _operands(binding, index, inputs, modules)
-        reasons.append(reason)
-    return "smaller batch" if "smaller batch" in reasons else reasons[0]
+        if reason is None or misfit == "smaller batch":
+            reason = misfit
+    return reason or "arguments"
 
 
 def _tensor_kinds(inputs: dict[str, torch.Tensor]) -> str | None:

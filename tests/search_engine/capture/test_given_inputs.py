@@ -98,3 +98,9 @@ def test_a_kernel_is_wanted_for_each_comment(take):
 def test_a_comment_that_does_not_fit_is_named(take, second, sentence):
     with pytest.raises(CaptureError, match=sentence):
         take(f"# kernel-lsp: Net(16), x=float32[4, 16]\n# kernel-lsp: {second}\n" + NORM)
+
+
+def test_inputs_and_parameters_of_two_dtypes_are_named(take):
+    text = NORM.replace("LayerNorm(n)", "Linear(n, n)")
+    with pytest.raises(CaptureError, match="inputs are float16 and the parameters float32: conv"):
+        take("# kernel-lsp: Net(16), x=float16[4, 16]\n" + text)
