@@ -12,6 +12,7 @@ from search_engine.graph import Node
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook.dtypes import item_bytes
 from search_engine.playbook.expression import Apply, Expression, Inside, Load, walk
+from search_engine.playbook.launch import ceil_div
 from search_engine.playbook.primitives import PRIMITIVES
 from search_engine.playbook.program import Program
 from search_engine.task import ITEM_BYTES, Task
@@ -158,7 +159,7 @@ def busy_share(blocks: int, facts: DeviceFacts, per_sm: int) -> float:
     """Share of the chip that a grid keeps busy, its last incomplete wave counted."""
     slots = facts.sm_count * max(per_sm, 1)
     if blocks >= slots:
-        waves = -(-blocks // slots)
+        waves = ceil_div(blocks, slots)
         # Blocks come and go one by one; only about half of the last wave's gap is lost.
         return (blocks / (waves * slots) + 1) / 2
     # A few resident warps per multiprocessor are enough to pull most of its bandwidth.

@@ -7,6 +7,11 @@ import math
 from search_engine.playbook.program import Program, Store
 
 
+def ceil_div(a: int, b: int) -> int:
+    """Integer division, rounded up, as in the contract's expressions."""
+    return -(-a // b)
+
+
 def elements(program: Program) -> str:
     """The contract's expression for rows × columns."""
     store = _largest(program)

@@ -11,7 +11,7 @@ from attrs import evolve, frozen
 from search_engine.contract.printer import launch_line
 from search_engine.playbook.dtypes import compute_type
 from search_engine.playbook.expression import Expression, Load, Result, Statistic
-from search_engine.playbook.launch import rows
+from search_engine.playbook.launch import ceil_div, rows
 from search_engine.playbook.names import wrapped
 from search_engine.playbook.program import Program
 from search_engine.playbook.rows import RowCode
@@ -55,7 +55,7 @@ class SpreadRowKernel:
 
     def __init__(self, program: Program, plan: SpreadRow) -> None:
         self.threads, self.held = plan.threads, plan.held
-        self.lane_parts = -(-plan.blocks // 32)
+        self.lane_parts = ceil_div(plan.blocks, 32)
         self.code = RowCode(program, plan.vec, streaming=plan.once)
         self.program, self.writer = self.code.program, self.code.writer
         self.streamed = Streamed(self.code, shifted=False)
@@ -202,6 +202,7 @@ class SpreadRowKernel:
     def _held_statistics(self, indent: str) -> list[str]:
         """The statistics of what this thread holds; moments in two exact passes."""
         code, inner = self.code, indent + "    "
+        struct = self.streamed.type(code.statistics[0])
         simple = [s.kind for s in code.statistics] == ["moments"] and None in self.bodies.values()
         if not simple:
             return [
@@ -217,7 +218,7 @@ class SpreadRowKernel:
             ),
             f"{indent}const {real} own_mean = count > 0 ? total / count : 0;",
             *self._over_held([f"{inner}{self.each}squares += {square};"], indent),
-            f"{indent}{self.streamed.type(code.statistics[0])} own_1 = {{count, own_mean, squares}};",
+            f"{indent}{struct} own_1 = {{count, own_mean, squares}};",
         ]
 
     # --- the kernel ---------------------------------------------------------------------

@@ -9,6 +9,7 @@ from search_engine.hardware import DeviceFacts
 from search_engine.playbook import cost, words
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
+from search_engine.playbook.launch import ceil_div
 from search_engine.playbook.program import Program
 from search_engine.playbook.source import Part
 from search_engine.playbook.spread import SpreadRow, SpreadRowKernel, shared_parameters
@@ -108,10 +109,8 @@ class ChipAsBuffer(PlaybookIdea):
     def packs(program: Program, threads: int, facts: DeviceFacts) -> int:
         """Packs of a row per thread when the row is spread over the chip."""
         vector = row_shape.vector(program)
-        per_block = row_shape.ceil_div(
-            row_shape.ceil_div(program.column_count, vector), facts.sm_count
-        )
-        return row_shape.ceil_div(per_block, threads)
+        per_block = ceil_div(ceil_div(program.column_count, vector), facts.sm_count)
+        return ceil_div(per_block, threads)
 
     def _held(self, program: Program, variant: Variant, facts: DeviceFacts) -> int:
         """Packs of a row per thread in registers."""

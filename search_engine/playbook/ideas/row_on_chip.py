@@ -11,6 +11,7 @@ from search_engine.playbook.expression import Load
 from search_engine.playbook.held import HeldRow, HeldRowKernel
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
+from search_engine.playbook.launch import ceil_div
 from search_engine.playbook.program import Program
 from search_engine.playbook.rows import RowCode
 from search_engine.playbook.source import Part
@@ -109,7 +110,7 @@ class RowOnChip(PlaybookIdea):
     def _packs(program: Program, variant: Variant) -> tuple[int, int]:
         """(packs in registers, packs in shared memory) of a thread."""
         step = variant.number("threads") * variant.number("vector")
-        packs = row_shape.ceil_div(program.column_count, step)
+        packs = ceil_div(program.column_count, step)
         held = (packs * variant.number("registers") + 50) // 100
         return held, packs - held
 
@@ -157,7 +158,7 @@ class RowOnChip(PlaybookIdea):
         """One pass; a lone block per multiprocessor idles at its barriers unless it prefetches."""
         blocks = self._blocks_per_sm(program, variant, facts)
         threads, vector = variant.number("threads"), variant.number("vector")
-        packs = row_shape.ceil_div(program.column_count, threads * vector)
+        packs = ceil_div(program.column_count, threads * vector)
         fill = program.column_count / (packs * threads * vector)
         # Shares of the copy bandwidth measured on an H200 (softmax of 65,536 and 1,024 columns,
         # RMSNorm of 4,096): asking early and streaming hints did not pay there.

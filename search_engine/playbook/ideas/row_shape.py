@@ -35,11 +35,6 @@ def vector(program: Program) -> int:
     return largest_vector(program, program.inner.size)
 
 
-def ceil_div(a: int, b: int) -> int:
-    """Integer division, rounded up."""
-    return -(-a // b)
-
-
 def power_of_two(value: int) -> int:
     """The least power of two that is not below the value."""
     return 1 << max(math.ceil(math.log2(max(value, 1))), 0)

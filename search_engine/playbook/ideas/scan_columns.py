@@ -11,7 +11,7 @@ from search_engine.playbook import cost, words
 from search_engine.playbook.expression import loads
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
-from search_engine.playbook.launch import rows
+from search_engine.playbook.launch import ceil_div, rows
 from search_engine.playbook.names import wrapped
 from search_engine.playbook.program import Program
 from search_engine.playbook.scanned import Scanned, one_way
@@ -84,7 +84,7 @@ class ScanColumns(PlaybookIdea):
     def seconds(self, program: Program, variant: Variant, facts: DeviceFacts) -> float:
         """One reading by a lone warp; two by several, the second partly from cache."""
         warps, parts = variant.number("warps"), variant.number("parts")
-        tiles = row_shape.ceil_div(program.row_count, 32)
+        tiles = ceil_div(program.row_count, 32)
         blocks = max(1, min(facts.threads_per_sm // (32 * warps), facts.blocks_per_sm))
         again = cost.streamed_bytes(program)
         open_bytes = again / (tiles * parts) * min(blocks * facts.sm_count, tiles * parts) * 2
@@ -119,7 +119,7 @@ class _ScanColumns:
         writer, program = self.writer, self.program
         self.epilogue = self.scanned.define()
         walkers = self.warps * self.parts
-        share = row_shape.ceil_div(program.column_count, walkers)
+        share = ceil_div(program.column_count, walkers)
         writer.constant("COLS", program.column_count, "elements of a row")
         writer.constant("WARPS", self.warps, "of a block, sharing the columns of 32 rows")
         writer.constant("STRETCH", share, "columns of a warp")

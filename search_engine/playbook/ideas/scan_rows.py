@@ -11,7 +11,7 @@ from search_engine.playbook import cost, words
 from search_engine.playbook.expression import loads
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
-from search_engine.playbook.launch import rows
+from search_engine.playbook.launch import ceil_div, rows
 from search_engine.playbook.names import wrapped
 from search_engine.playbook.program import Program
 from search_engine.playbook.scanned import Scanned, one_way
@@ -91,16 +91,16 @@ class ScanRows(PlaybookIdea):
         """One pass, or two for parts; a team waits once per tile for what is carried."""
         team, vector, parts = (variant.number(name) for name in ("team", "vector", "parts"))
         size = max(team, _WARPS)
-        blocks = row_shape.ceil_div(program.row_count * parts * team, size)
+        blocks = ceil_div(program.row_count * parts * team, size)
         per_sm = max(1, facts.threads_per_sm // size)
         fill = program.column_count / (
-            row_shape.ceil_div(program.column_count, team * vector) * team * vector
+            ceil_div(program.column_count, team * vector) * team * vector
         )
         efficiency = (0.85 if team <= 32 else 0.8) * (0.4 + 0.6 * fill)
         efficiency -= 0.03 if vector * program.narrowest_item < 16 else 0.0
         extra = cost.streamed_bytes(program) * 0.8 if parts > 1 else 0.0
         busy = cost.busy_share(blocks, facts, per_sm)
-        tiles = row_shape.ceil_div(program.column_count, team * vector * parts)
+        tiles = ceil_div(program.column_count, team * vector * parts)
         latency = tiles * 1.2e-6  # a load, two barriers or ten shuffles, one after the other
         streamed = cost.pass_seconds(
             program, facts, extra_reads=extra, efficiency=efficiency, busy=busy,
@@ -141,8 +141,8 @@ class _ScanRows:
         grid = count if self.block else f"ceil_div({count}, {self.threads // self.team})"
         if self.parts > 1:
             tile = self.team * scanned.vec
-            share = row_shape.ceil_div(program.column_count, self.parts * tile) * tile
-            parts = row_shape.ceil_div(program.column_count, share)
+            share = ceil_div(program.column_count, self.parts * tile) * tile
+            parts = ceil_div(program.column_count, share)
             writer.constant("PART", share, "elements of a row that one block scans")
             writer.constant("PARTS", parts, "blocks of a row")
             grid = f"{count} * {parts}"

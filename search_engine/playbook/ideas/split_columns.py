@@ -12,7 +12,7 @@ from search_engine.playbook.emit import Element
 from search_engine.playbook.expression import loads
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
-from search_engine.playbook.launch import rows
+from search_engine.playbook.launch import ceil_div, rows
 from search_engine.playbook.names import wrapped
 from search_engine.playbook.program import Program
 from search_engine.playbook.rows import RowCode
@@ -58,7 +58,7 @@ class SplitColumns(PlaybookIdea):
 
     def why(self, program: Program, facts: DeviceFacts) -> str:
         """Multiprocessors without work."""
-        tiles = row_shape.ceil_div(program.row_count, 32)
+        tiles = ceil_div(program.row_count, 32)
         return (
             f"A row's {program.column_count:,} elements lie apart in memory, so 32 neighbouring "
             f"rows go to a warp, a lane to a row, and every access is coalesced. But "
@@ -86,7 +86,7 @@ class SplitColumns(PlaybookIdea):
 
     def seconds(self, program: Program, variant: Variant, facts: DeviceFacts) -> float:
         """One reading, two where the result is of full size."""
-        tiles = row_shape.ceil_div(program.row_count, 32)
+        tiles = ceil_div(program.row_count, 32)
         threads = 32 * variant.number("warps")
         blocks = tiles * variant.number("parts")
         full = any(program.full(store) for store in program.stores)
@@ -120,7 +120,7 @@ class _SplitColumns:
         writer.constant("COLS", program.column_count, "elements of a row")
         writer.constant("WARPS", self.warps, "of a block, sharing the columns of 32 rows")
         writer.constant("PARTS", self.parts, "stretches of columns")
-        share = row_shape.ceil_div(program.column_count, self.parts)
+        share = ceil_div(program.column_count, self.parts)
         writer.constant("PART", share, "columns of a stretch")
         count = rows(program)
         tiles = f"ceil_div({count}, 32)"

@@ -12,7 +12,7 @@ from search_engine.playbook.emit import Element
 from search_engine.playbook.expression import loads
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
-from search_engine.playbook.launch import rows
+from search_engine.playbook.launch import ceil_div, rows
 from search_engine.playbook.names import wrapped
 from search_engine.playbook.program import Program
 from search_engine.playbook.rows import RowCode
@@ -118,7 +118,7 @@ class SplitRows(PlaybookIdea):
         if variant.word("order") == "reversed":
             again -= min(again, 0.1 * facts.l2_bytes)
         chunk = variant.number("threads") * variant.number("packs") * variant.number("vector")
-        parts = program.row_count * row_shape.ceil_div(program.column_count, chunk)
+        parts = program.row_count * ceil_div(program.column_count, chunk)
         busy = cost.busy_share(parts, facts, facts.threads_per_sm // variant.number("threads"))
         efficiency = {32: 0.83, 16: 0.79, 8: 0.76}.get(variant.number("packs"), 0.73)
         return cost.pass_seconds(
@@ -146,7 +146,7 @@ class _Split:
         writer, program = self.writer, self.program
         epilogue = self.streamed.define()
         chunk = self.threads * self.variant.number("packs") * self.code.vec
-        splits = row_shape.ceil_div(program.column_count, chunk)
+        splits = ceil_div(program.column_count, chunk)
         writer.constant("COLS", program.column_count, "elements of a row")
         if self.code.vec > 1:
             writer.constant("VEC", self.code.vec, "neighbours that a thread moves in one access")
@@ -154,7 +154,7 @@ class _Split:
         writer.constant("PACKS", self.variant.number("packs"), "of a part, per thread")
         writer.constant("PART", f"THREADS * PACKS{self.unit}", "elements that one block walks")
         writer.constant("PARTS", splits, "blocks of a row")
-        self.per_lane = row_shape.ceil_div(splits, 32) if splits <= _BY_WARP else 0
+        self.per_lane = ceil_div(splits, 32) if splits <= _BY_WARP else 0
         if self.per_lane:
             writer.constant("LANE_PARTS", self.per_lane, "parts that a lane merges at once")
         count = rows(program)

@@ -11,7 +11,7 @@ from search_engine.playbook import cost, words
 from search_engine.playbook.expression import Load
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
-from search_engine.playbook.launch import rows
+from search_engine.playbook.launch import ceil_div, rows
 from search_engine.playbook.names import wrapped
 from search_engine.playbook.program import Program, Store
 from search_engine.playbook.rows import RowCode
@@ -101,7 +101,7 @@ class TileOfRows(PlaybookIdea):
         """Two readings, the second from L2 as far as the open tiles fit there."""
         threads = variant.number("warps") * 32
         blocks = min(facts.threads_per_sm // threads, facts.blocks_per_sm)
-        tiles = row_shape.ceil_div(program.row_count, 32)
+        tiles = ceil_div(program.row_count, 32)
         again = cost.streamed_bytes(program)
         open_bytes = again / tiles * min(blocks * facts.sm_count, tiles) * 2
         cached = cost.cached_share(open_bytes, facts)

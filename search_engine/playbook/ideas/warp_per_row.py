@@ -10,6 +10,7 @@ from search_engine.playbook import cost, words
 from search_engine.playbook.held import HeldRow, HeldRowKernel
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.ideas import row_shape
+from search_engine.playbook.launch import ceil_div
 from search_engine.playbook.program import Program
 from search_engine.playbook.source import Part
 
@@ -56,7 +57,7 @@ class WarpPerRow(PlaybookIdea):
 
     def why(self, program: Program, facts: DeviceFacts) -> str:
         """Barriers against shuffles."""
-        per_lane = words.counted(row_shape.ceil_div(program.column_count, 32), "element")
+        per_lane = words.counted(ceil_div(program.column_count, 32), "element")
         if cost.contracts(program):
             return (
                 f"Each of {program.row_count:,} results is a reduction over "
@@ -77,7 +78,7 @@ class WarpPerRow(PlaybookIdea):
     def variants(self, program: Program, facts: DeviceFacts) -> Sequence[Variant]:
         """A full warp, and fewer lanes with more packs each where rows are short."""
         vector = row_shape.vector(program)
-        lanes = min(32, row_shape.power_of_two(row_shape.ceil_div(program.column_count, vector)))
+        lanes = min(32, row_shape.power_of_two(ceil_div(program.column_count, vector)))
         offered = [
             Variant.of(threads=128, lanes=lanes, vector=vector, once="no"),
             Variant.of(threads=256, lanes=lanes, vector=vector, once="yes"),
@@ -92,13 +93,13 @@ class WarpPerRow(PlaybookIdea):
         vector, best = variant.number("vector"), row_shape.vector(program)
         if best % vector:
             return False
-        packs = row_shape.ceil_div(program.column_count, variant.number("lanes") * vector)
+        packs = ceil_div(program.column_count, variant.number("lanes") * vector)
         return packs * vector <= _MOST_HELD and (packs == 1 or variant.number("lanes") > 0)
 
     def seconds(self, program: Program, variant: Variant, facts: DeviceFacts) -> float:
         """One pass; few lanes per row spread a warp's access over many rows."""
         lanes, vector = variant.number("lanes"), variant.number("vector")
-        packs = row_shape.ceil_div(program.column_count, lanes * vector)
+        packs = ceil_div(program.column_count, lanes * vector)
         segment = lanes * vector * program.narrowest_item
         efficiency = 0.95 if segment >= 256 else 0.9 if segment >= 128 else 0.8
         efficiency -= 0.02 if vector * program.narrowest_item < 16 else 0.0
@@ -115,7 +116,7 @@ class WarpPerRow(PlaybookIdea):
             vec=vector,
             lanes=lanes,
             threads=variant.number("threads"),
-            registers=row_shape.ceil_div(program.column_count, lanes * vector),
+            registers=ceil_div(program.column_count, lanes * vector),
             once=variant.word("once") == "yes",
         )
         comment = (
