@@ -71,8 +71,8 @@ class ThreadPerOutput(PlaybookIdea):
         if strip is None:
             return f"{text}."
         return (
-            f"{text}. Windows overlap: four neighbouring outputs read {strip.length(4)} different "
-            f"values along that axis, not {4 * strip.tap.size}, so a thread that computes several "
+            f"{text}. Windows overlap: eight neighbouring outputs read {strip.length(8)} different "
+            f"values along that axis, not {8 * strip.tap.size}, so a thread that computes several "
             f"keeps them in registers."
         )
 
