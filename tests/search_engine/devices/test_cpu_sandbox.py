@@ -140,7 +140,7 @@ def test_refusals_have_the_line(cpu) -> None:
 @pytest.mark.parametrize(
     ("text", "what"),
     [
-        ("#include <mma.h>\n", "mma.h"),
+        ("#include <cuda/barrier>\n", "cuda/barrier"),
         ("__device__ float get(cudaTextureObject_t t) { return tex1Dfetch<float>(t, 0); }", "text"),
         ("__device__ void go(cg::cluster_group c) {}", "clusters"),
     ],
