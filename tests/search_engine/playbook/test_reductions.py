@@ -214,7 +214,8 @@ KERNELS = {
         "warp_per_row block_per_row",
     ),
     "down columns": (
-        "x=float32[2, 40, 9]", "return x.argmax(1, keepdim=True), x / x.sum(1, keepdim=True) * x.prod(1, keepdim=True)",
+        "x=float32[2, 40, 9]",
+        "return x.argmax(1, keepdim=True), x / x.sum(1, keepdim=True) * x.prod(1, keepdim=True)",
         "tile_of_rows",
     ),
     "of few rows apart": (
