@@ -133,6 +133,9 @@ def _common_helpers(parts: Sequence[Part]) -> list[str]:
     every = [(helper, part) for part in parts for helper in part.helpers]
     counts = Counter(helper for helper, _ in every)
     common = {helper for helper, count in counts.items() if count > 1}
+    # The same function for 8 lanes in some stages, for 32 in others: each keeps its own.
+    heads = Counter(_code(helper).partition("{")[0].strip() for helper in common)
+    common = {h for h in common if heads[_code(h).partition("{")[0].strip()] == 1}
     while True:
         staying = {
             name

@@ -28,6 +28,20 @@ CASES = {
         "return (q @ k.transpose(1, 2) * 0.3).softmax(-1) @ v + x",
         "self.q = nn.Linear(8, 8)\nself.k = nn.Linear(8, 8)\nself.v = nn.Linear(8, 8)",
     ),
+    # Sums over 8 and over 32 lanes, each in two of the launches.
+    "squeeze_excite": (
+        "x=float32[8, 3, 12, 12]",
+        "y = F.relu(self.bn(self.c(x)))\n"
+        "y = y * torch.sigmoid(self.f(y.mean((2, 3))))[:, :, None, None]\n"
+        "return F.avg_pool2d(y, 2).flatten(1)",
+        "self.c = nn.Conv2d(3, 8, 3, padding=1)\n"
+        "self.bn = nn.BatchNorm2d(8)\nself.f = nn.Linear(8, 8)",
+    ),
+    "half_and_indices": (
+        "x=float16[4, 6]",
+        "return x.softmax(0) + x.softmax(1) * x.amax(), x.argmax(1)",
+        "pass",
+    ),
     "outputs_of_unrelated_shapes": (
         "x=float32[4, 6, 10]",
         "return x.relu(), x[:, ::2].flatten(1)[:, :30] * 3",
@@ -91,3 +105,24 @@ def test_scratch_follows_the_batch(take):
 def test_contractions_take_what_follows_them(take):
     (plan, *_) = plans(take(*MLP).task, H200, catalogue.Ranking(H200).best_seconds)
     assert plan.stages[0].operators == ("linear", "gelu")
+
+
+def asked(take, layers):
+    """How many nests a network of equal layers has ideas asked for."""
+    forward = "".join(f"x = F.gelu(self.l{i}(F.layer_norm(x, (16,)))) + x\n" for i in range(layers))
+    init = "\n".join(f"self.l{i} = nn.Linear(16, 16)" for i in range(layers))
+    task = take("x=float32[32, 16]", f"{forward}return x", init).task
+    seen = []
+    ranking = catalogue.Ranking(H200)
+
+    def predicted(nest):
+        seen.append(nest)
+        return ranking.best_seconds(nest)
+
+    plan = plans(task, H200, predicted)[0]
+    assert len(plan.stages) == 2 * layers
+    return len(seen)
+
+
+def test_layers_that_repeat_are_ranked_once(take):
+    assert asked(take, 8) <= asked(take, 4) + 2
