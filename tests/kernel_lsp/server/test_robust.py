@@ -270,14 +270,17 @@ async def test_print_does_not_reach_the_protocol(start, net, tmp_path):
         "import threading\n"
         "def shout():\n"
         "    import os, time\n"
-        "    time.sleep(1.5)\n"
+        f"    while not os.path.exists({str(noisy / 'now')!r}):\n"
+        "        time.sleep(0.02)\n"
         "    print('shout', flush=True)\n"
         "    os.system('echo shout; cat')\n"
+        f"    os.rename({str(noisy / 'now')!r}, {str(noisy / 'done')!r})\n"
         "if 'serve' in sys.argv or 'serve' in ' '.join(sys.orig_argv):\n"
         "    threading.Thread(target=shout, daemon=True).start()\n"
     )
     editor = await start(environment={"PYTHONPATH": str(noisy)})
     await editor.open(net)
-    await asyncio.sleep(2)
+    (noisy / "now").touch()  # the server answers by now, however slow the machine is
+    await editor.until((noisy / "done").exists)
     assert await editor.titles() == ["Optimize with CUDA kernel"]
     assert editor.client.error is None
