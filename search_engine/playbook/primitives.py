@@ -229,7 +229,10 @@ PRIMITIVES: dict[str, Primitive] = {
     "hardswish": Primitive(
         "hardswish({0})",
         helper=_function(
-            "hardswish", "x", "x < -3 ? 0 : x > 3 ? x : x * (x + 3) / 6", "x hardsigmoid(x)."
+            "hardswish",
+            "x",
+            "x * (x < -3 ? 0 : x > 3 ? 6 : x + 3) / 6",
+            "x hardsigmoid(x): NaN at -infinity, as in torch.",
         ),
         cost=6,
     ),
