@@ -196,11 +196,11 @@ class Reader:
         Bounds on the place that the scan is wanted at say nothing of the places that it runs
         over: they are not passed on.
         """
-        self._claimed((index[dim],))
         own = {axis for axis, _ in index[dim].terms}
         before = self._bounds
         self._bounds = tuple(b for b in before if not own & {axis for axis, _ in b.terms})
         try:
+            self._claimed((index[dim],))
             return self.bounded(name, index)
         finally:
             self._bounds = before
