@@ -48,6 +48,7 @@ class Streamed:
         """``const float pilot_1 = …;``: the body at the row's first column."""
         code, lines = self.code, []
         first = where | {axis.name: "0" for axis in code.program.columns}
+        first[""] = f"row * {code.program.column_count}"
         for s in level:
             if not self.pilot(s):
                 continue

@@ -27,6 +27,11 @@ TASKS = {
     "total": ("x=float16[3000, 3000]", "return x.norm(), (x > 0).any()", "pass"),
     "scan": ("x=bfloat16[300, 4096]", "return x.cumsum(1) * x", "pass"),
     "triangle": ("x=float32[300, 300]", "return x.tril(2).softmax(1)", "pass"),
+    "groups": (
+        "x=float32[4, 16, 20, 20]",
+        "return F.group_norm(x, 4, self.w, self.w).tanh()",
+        "self.w = nn.Parameter(torch.ones(16))",
+    ),
     "columns": ("x=float32[8, 64, 300]", "return x.log_softmax(1)", "pass"),
 }
 
