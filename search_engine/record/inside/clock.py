@@ -115,7 +115,7 @@ class Clock:
             call.times.cpu_self += took - call.inner
             if call.outermost:
                 call.times.cpu += took
-            if call.begin is not None:
+            if call.end is not None:
                 self._calls.append(call)
         if not self._stack:
             self.idle = False
@@ -165,20 +165,27 @@ class Clock:
         """Read the events of windows that the GPU has passed."""
         while self._waiting:
             first, last, calls = self._waiting[0]
-            if wait:
-                last.synchronize()
-            elif not last.query():
-                return
+            try:
+                if wait:
+                    last.synchronize()
+                elif not last.query():
+                    return
+                whole = first.elapsed_time(last) * 1e-3
+                took = [call.begin.elapsed_time(call.end) * 1e-3 for call in calls]
+            except (RuntimeError, ValueError):  # several GPUs in one window, or a GPU that is lost
+                whole, took, calls = 0.0, [], []
             self._waiting.pop(0)
-            self.gpu += first.elapsed_time(last) * 1e-3
-            inner: dict[int, float] = {}
-            for call in calls:  # inner calls end first
-                took = call.begin.elapsed_time(call.end) * 1e-3
-                if call.parent is not None:
-                    inner[id(call.parent)] = inner.get(id(call.parent), 0.0) + took
-                call.times.gpu_self += took - inner.get(id(call), 0.0)
-                if call.outermost:
-                    call.times.gpu += took
+            self._add(whole, calls, took)
+
+    def _add(self, whole: float, calls: list[_Call], took: list[float]) -> None:
+        self.gpu += whole
+        inner: dict[int, float] = {}
+        for call, seconds in zip(calls, took, strict=True):  # inner calls end first
+            if call.parent is not None:
+                inner[id(call.parent)] = inner.get(id(call.parent), 0.0) + seconds
+            call.times.gpu_self += seconds - inner.get(id(call), 0.0)
+            if call.outermost:
+                call.times.gpu += seconds
 
     def finish(self) -> None:
         """Read what is left. A window that the end of the script cut off counts if it is all."""
@@ -190,10 +197,7 @@ class Clock:
                 if self._first is not None and self._last is not None:
                     self._waiting.append((self._first, self._last, self._calls))
         self._open = False
-        try:
-            self._resolve(wait=True)
-        except RuntimeError:  # the GPU was lost: what it said before stands
-            self._waiting = []
+        self._resolve(wait=True)
 
 
 def _event() -> Any:

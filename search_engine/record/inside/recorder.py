@@ -206,13 +206,16 @@ class Recorder:
         kind.calls += 1
         kind.graded += graded
         made = kind.made.get(id(module))
-        key = (
-            "" if made is None else made[1],
-            module.training,
-            _key(args),
-            _key(kwargs) if kwargs else None,
-        )
-        variant = kind.variants.get(key)
+        try:
+            key = (
+                "" if made is None else made[1],
+                module.training,
+                _key(args),
+                _key(kwargs) if kwargs else None,
+            )
+            variant = kind.variants.get(key)
+        except Exception:  # noqa: BLE001 - sparse tensors have no strides: counted only
+            return
         if variant is None:
             if len(kind.variants) >= MOST_VARIANTS:
                 return

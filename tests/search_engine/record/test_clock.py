@@ -164,6 +164,19 @@ def test_on_a_gpu_its_own_clock_counts_and_nothing_waits(time, gpu):
     assert block.gpu / clock.gpu == pytest.approx(2 / 4)
 
 
+def test_events_that_cannot_be_compared_disturb_nobody(time, gpu, monkeypatch):
+    def refuse(self, other):
+        raise RuntimeError("the events are of two GPUs")
+
+    monkeypatch.setattr(gpu, "elapsed_time", refuse)
+    clock = Clock(lambda: None)
+    net, block = clock.times(), clock.times()
+    train(time, clock, net, block, 200)
+    clock.finish()
+    assert (clock.gpu, net.gpu) == (0.0, 0.0)
+    assert net.cpu / clock.wall == pytest.approx(3 / 8)
+
+
 def test_a_step_of_many_calls_is_timed_alone(time):
     clock = Clock(lambda: None)
     net, block = clock.times(), clock.times()

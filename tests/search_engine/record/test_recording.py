@@ -105,6 +105,7 @@ TRAIN = """\
             for _ in range(3):
                 net({"ids": torch.zeros(2, 4, dtype=torch.long), "extra": (torch.randn(4, 8),)})
         Local(n=4)(torch.randn(6, 5).t())
+        Local(n=4)(torch.eye(3).to_sparse_csr())
         Wrapped(torch.nn.Linear(4, 4)).half().double()(torch.randn(2, 4).double())
         torch.nn.Linear(3, 3)(torch.randn(1, 3))
         assert set(vars(net)) == set(vars(Net(Config(8)))), "nothing of ours is in a module"
@@ -165,6 +166,7 @@ def test_a_training_run(recorded, project, tmp_path):
     assert 0 < net.seconds < 60
 
     (local,) = recorded["Local"].variants
+    assert recorded["Local"].calls == 2, "the sparse one is counted"
     assert local.description == "Local(n=4), x=float32[5, 6]"
     assert local.strides == {"x": (1, 5)}
     wrapped = recorded["Wrapped"]
