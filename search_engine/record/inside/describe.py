@@ -13,7 +13,7 @@ import hashlib
 import inspect
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -30,53 +30,78 @@ class Undescribed(Exception):
 # --- how a module was made ------------------------------------------------------------
 
 
-def construction(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> str:
+Made = Callable[[Any], "str | None"]  # how one of the user's own modules was made, in words
+
+
+def construction(cls: type, args: tuple[Any, ...], kwargs: Mapping[str, Any], made: Made) -> str:
     """``Net(512, bias=True)``, with names as the class's own file knows them.
 
     Raises Undescribed where an argument is neither a literal nor made of what the file
-    has names for (classes, functions, enum members, dataclasses).
+    has names for: classes, functions, enum members, dataclasses, the user's own modules.
     """
-    names = vars(sys.modules[cls.__module__])
-    parts = [_expression(value, names, f"argument {i}") for i, value in enumerate(args, 1)]
-    parts += [f"{k}={_expression(v, names, f'argument `{k}`')}" for k, v in kwargs.items()]
+    writer = _Writer(vars(sys.modules[cls.__module__]), made)
+    parts = [writer.text(value, f"argument {i}") for i, value in enumerate(args, 1)]
+    parts += [f"{k}={writer.text(v, f'argument `{k}`')}" for k, v in kwargs.items()]
     return _short(f"{cls.__name__}({', '.join(parts)})")
 
 
-def _expression(value: Any, names: Mapping[str, Any], what: str, depth: int = 0) -> str:
-    if depth > _DEEPEST:
-        raise Undescribed(f"its {what} is nested too deep")
-    kind = type(value)
-    if value is None or kind in (bool, int, str, bytes):
-        return repr(value)
-    if kind is float:
-        return _number(value, what)
-    if kind in (list, tuple, set) and len(value) <= 64:
-        items = [_expression(item, names, what, depth + 1) for item in value]
-        if kind is set:
-            raise Undescribed(f"its {what} is a set")
-        return _bracketed(items, kind)
-    if kind is dict and len(value) <= 64:
-        pairs = (
-            f"{_expression(k, names, what, depth + 1)}: {_expression(v, names, what, depth + 1)}"
-            for k, v in value.items()
-        )
-        return "{" + ", ".join(pairs) + "}"
-    if isinstance(value, enum.Enum):
-        return f"{_name(kind, names, what)}.{value.name}"
+class _Writer:
+    """Writes arguments down as expressions in one file's names."""
+
+    def __init__(self, names: Mapping[str, Any], made: Made) -> None:
+        self._names, self._made = names, made
+
+    def text(self, value: Any, what: str, depth: int = 0) -> str:
+        if depth > _DEEPEST:
+            raise Undescribed(f"its {what} is nested too deep")
+        kind = type(value)
+        if value is None or kind in (bool, int, str, bytes):
+            return repr(value)
+        if kind is float:
+            return _number(value, what)
+        if kind in (list, tuple) and len(value) <= 64:
+            return _bracketed([self.text(item, what, depth + 1) for item in value], kind)
+        if kind is dict and len(value) <= 64:
+            pairs = (
+                f"{self.text(k, what, depth + 1)}: {self.text(v, what, depth + 1)}"
+                for k, v in value.items()
+            )
+            return "{" + ", ".join(pairs) + "}"
+        if isinstance(value, enum.Enum):
+            return f"{self._name(kind, what)}.{value.name}"
+        fields = _fields(value)
+        if fields is not None:
+            given = [f"{k}={self.text(v, what, depth + 1)}" for k, v in fields.items()]
+            return f"{self._name(kind, what)}({', '.join(given)})"
+        made = self._made(value)
+        if made is not None:  # if its file had other names, capture will say so
+            return self._name(kind, what) + made[len(kind.__name__) :]
+        return self._name(value, what)
+
+    def _name(self, value: Any, what: str) -> str:
+        """The name under which the file has an object: ``Config``, ``torch.float16``."""
+        own = getattr(value, "__name__", None) or str(value)  # a dtype is "torch.float16"
+        module = str(getattr(value, "__module__", None))
+        for prefix in ("", "nn", "F", module.rsplit(".", 1)[-1], module):
+            path = [*filter(None, prefix.split(".")), *str(own).split(".")]
+            if all(part.isidentifier() for part in path) and self._looked_up(path) is value:
+                return ".".join(path)
+        raise Undescribed(f"its {what} is a {type(value).__name__}")
+
+    def _looked_up(self, path: list[str]) -> Any:
+        found = self._names.get(path[0])
+        for part in path[1:]:
+            found = getattr(found, part, None)
+        return found
+
+
+def _fields(value: Any) -> dict[str, Any] | None:
+    """What a dataclass or a named tuple is made of, None for anything else."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        fields = [f for f in dataclasses.fields(value) if f.init]
-        given = [
-            f"{f.name}={_expression(getattr(value, f.name), names, what, depth + 1)}"
-            for f in fields
-        ]
-        return f"{_name(kind, names, what)}({', '.join(given)})"
+        return {f.name: getattr(value, f.name) for f in dataclasses.fields(value) if f.init}
     if isinstance(value, tuple) and hasattr(value, "_fields"):
-        given = [
-            f"{k}={_expression(v, names, what, depth + 1)}"
-            for k, v in zip(value._fields, value, strict=True)
-        ]
-        return f"{_name(kind, names, what)}({', '.join(given)})"
-    return _name(value, names, what)
+        return dict(zip(value._fields, value, strict=True))
+    return None
 
 
 def _number(value: float, what: str) -> str:
@@ -90,26 +115,6 @@ def _bracketed(items: list[str], kind: type) -> str:
     if kind is list:
         return f"[{inside}]"
     return f"({inside},)" if len(items) == 1 else f"({inside})"
-
-
-def _name(value: Any, names: Mapping[str, Any], what: str) -> str:
-    """The name under which the class's file has an object: ``Config``, ``torch.float16``."""
-    own = getattr(value, "__name__", None) or str(value)  # a dtype is "torch.float16"
-    parts = str(own).split(".")
-    module = getattr(value, "__module__", None)
-    prefixes = ["", "nn", "F", str(module).rsplit(".", 1)[-1], str(module)]
-    for prefix in prefixes:
-        path = [*filter(None, prefix.split(".")), *parts]
-        if all(part.isidentifier() for part in path) and _looked_up(path, names) is value:
-            return ".".join(path)
-    raise Undescribed(f"its {what} is a {type(value).__name__}")
-
-
-def _looked_up(path: list[str], names: Mapping[str, Any]) -> Any:
-    found = names.get(path[0])
-    for part in path[1:]:
-        found = getattr(found, part, None)
-    return found
 
 
 def conversion(module: torch.nn.Module) -> str:

@@ -192,13 +192,19 @@ class Recorder:
         except (TypeError, ValueError):
             return  # a copy, which gets no arguments, or a mistake that Python will report
         try:
-            text = describe.construction(type(module), args, kwargs)
+            text = describe.construction(type(module), args, kwargs, self._words)
         except describe.Undescribed as error:
             kind.why = str(error)
             return
         key = id(module)
         gone = functools.partial(_drop, self._pending, kind.made, key)
         self._pending[key] = (weakref.ref(module, gone), text)
+
+    def _words(self, module: Any) -> str | None:
+        """How one of the user's own modules was made, None for anything else."""
+        kind = self._kinds.get(type(module))
+        made = None if kind is None else kind.made.get(id(module))
+        return None if made is None else made[1]
 
     def _note(
         self, kind: _Kind, module: Any, args: tuple[Any, ...], kwargs: dict[str, Any], graded: bool

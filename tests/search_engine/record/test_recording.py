@@ -77,6 +77,15 @@ TRAIN = """\
             return x.transpose(0, 1) @ x.to(torch.float32)
 
 
+    class Around(torch.nn.Module):
+        def __init__(self, *inner):
+            super().__init__()
+            self.inner = inner[0]
+
+        def forward(self, x):
+            return self.inner(x)
+
+
     class Counted:
         def __new__(cls, n):
             made = super().__new__(cls)
@@ -107,6 +116,7 @@ TRAIN = """\
         Local(n=4)(torch.randn(6, 5).t())
         Local(n=4)(torch.eye(3).to_sparse_csr())
         Wrapped(torch.nn.Linear(4, 4)).half().double()(torch.randn(2, 4).double())
+        Around(Local(n=5), [1.5])(torch.randn(2, 2))
         torch.nn.Linear(3, 3)(torch.randn(1, 3))
         assert set(vars(net)) == set(vars(Net(Config(8)))), "nothing of ours is in a module"
         assert not torch.nn.modules.module._global_forward_pre_hooks
@@ -138,7 +148,7 @@ def recorded(project, run, capfd):
 
 
 def test_a_training_run(recorded, project, tmp_path):
-    assert set(recorded) == {"Net", "Block", "Wrapped", "Local"}
+    assert set(recorded) == {"Net", "Block", "Wrapped", "Local", "Around"}
     path = tmp_path / "project" / "pkg" / "model.py"
     net, block = recorded["Net"], recorded["Block"]
     assert (net.path, net.command, net.device) == (str(path), "-m pkg.train", "cpu")
@@ -165,8 +175,10 @@ def test_a_training_run(recorded, project, tmp_path):
     assert net.self_share < net.share
     assert 0 < net.seconds < 60
 
-    (local,) = recorded["Local"].variants
-    assert recorded["Local"].calls == 2, "the sparse one is counted"
+    local, _ = recorded["Local"].variants
+    assert recorded["Local"].calls == 3, "the sparse one is counted"
+    (around,) = recorded["Around"].variants
+    assert around.description == "Around(Local(n=5), [1.5]), x=float32[2, 2]"
     assert local.description == "Local(n=4), x=float32[5, 6]"
     assert local.strides == {"x": (1, 5)}
     wrapped = recorded["Wrapped"]
