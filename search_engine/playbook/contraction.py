@@ -28,7 +28,7 @@ from search_engine.playbook.program import Axis, Program, Store
 # What the product of a convolution is called: torch's precision flags differ for these.
 CONVOLUTION = "convolution"
 
-_LARGEST_INT = 2**31 - 2**26  # what tiles past the end may add to an index
+_LARGEST_TILE = 256  # rows by which a tile may reach past the end
 
 
 @frozen
@@ -110,8 +110,12 @@ class Contraction:
         """The C type of offsets into the tensors."""
         sizes = self.program.sizes
         accesses: list[Load | Store] = [*self.program.loads, *self.program.stores]
-        reach = max(sum(abs(s) * (sizes[a] - 1) for a, s in x.strides) for x in accesses)
-        return "int" if reach < _LARGEST_INT else "long long"
+        reach = 0
+        for access in accesses:
+            steps = [(abs(stride), sizes[axis]) for axis, stride in access.strides]
+            past = _LARGEST_TILE * max((step for step, _ in steps), default=0)
+            reach = max(reach, past + sum(step * (size - 1) for step, size in steps))
+        return "int" if reach < 2**31 else "long long"
 
     def reordered(self, columns: tuple[Axis, ...], left: Load) -> Contraction:
         """The same sum taken in another order of its columns, with another left operand."""
