@@ -4,7 +4,7 @@ Programs are executed exactly (``interpret.py``), so nothing is compiled but a h
 """
 
 import torch
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import HealthCheck, assume, example, given, settings
 from hypothesis import strategies as st
 
 from search_engine.errors import CaptureError
@@ -142,8 +142,18 @@ def modules(draw, most=7):
     return f"x=float32[{sizes}]", forward, "\n".join(module.init) or "pass"
 
 
+# Found by the test below: a sum over the very axis that the concatenation chooses along, and
+# part of a row whose norm needs all of it.
+FOUND = [
+    ("x=float32[2]", "v = x.sum(0, keepdim=True)\nreturn 1 - torch.cat([v, v * 2], -1)", "pass"),
+    ("x=float32[3, 4]", "return F.layer_norm(x, (4,))[..., 1:]", "pass"),
+]
+
+
 @relaxed
 @given(modules())
+@example(FOUND[0])
+@example(FOUND[1])
 def test_a_random_graph_means_what_torch_computes(take, interpreter, in_double, module):
     try:
         captured = take(*module)
