@@ -202,7 +202,7 @@ def _softmax(kind: str, dtype: str) -> Accumulator:
     return Accumulator(
         f"{_PREFIX[t]}Softmax", t, (("max", t), ("sum", t), ("rest", t)), f"{{-{inf}, 0, 0}}",
         "The largest value so far, the sum of exp(value - max), and what rounding took from it.",
-        f"  const {t} top = fmax{f}(a.max, b.max);\n"
+        f"  const {t} top = a.max > b.max || a.max != a.max ? a.max : b.max;  // a NaN wins\n"
         "  // While all is -infinity there is nothing to rescale (and -inf + inf would be NaN).\n"
         f"  const {t} shift = top == -{inf} ? 0 : top;\n"
         f"  const {t} a_scale = exp{f}(a.max - shift), b_scale = exp{f}(b.max - shift);\n"
@@ -210,7 +210,7 @@ def _softmax(kind: str, dtype: str) -> Accumulator:
         + _two_sum(t, "a_sum", "b_sum")
         + "  return {top, sum, a.rest * a_scale + b.rest * b_scale + lost};",
         f"  {t} top = acc.max;\n"
-        f"  for (int k = 0; k < VEC; ++k) top = fmax{f}(top, v[k]);\n"
+        "  for (int k = 0; k < VEC; ++k) top = v[k] > top || v[k] != v[k] ? v[k] : top;\n"
         f"  const {t} shift = top == -{inf} ? 0 : top;\n"
         f"  {t} total = 0;\n"
         f"  for (int k = 0; k < VEC; ++k) total += exp{f}(v[k] - shift);\n"
