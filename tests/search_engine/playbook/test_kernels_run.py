@@ -1,9 +1,11 @@
 """Every idea's kernels, executed on the cpu device's checking build and held against fp64."""
 
 import pytest
+import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from search_engine.contract.parse import parse
 from search_engine.hardware import H200
 from search_engine.playbook.analyse import analyse
 from search_engine.playbook.idea import Variant
@@ -292,10 +294,6 @@ def test_a_reduction_over_one_element_beside_one_over_many(take, agree):
 
 def test_infinities_come_through_a_softmax(take, cpu):
     """A row with −inf entries (a mask) must not turn into NaN in the one-pass form."""
-    import torch
-
-    from search_engine.contract.parse import parse
-
     captured = take("x=float32[2, 300]", "return x.softmax(-1)")
     call = captured.draw(1)
     tensors = captured.tensors(call)
@@ -305,3 +303,21 @@ def test_infinities_come_through_a_softmax(take, cpu):
     for program in cpu.compile([parse(s) for s in sources], captured.task):
         out = cpu.execute(program, captured.task, tensors, checked=True).outputs["out"]
         assert torch.allclose(out.double(), exact, atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("key", "dim"), [("block_per_row", 1), ("warp_per_row", 1), ("tile_of_rows", 0)]
+)
+def test_a_nan_comes_through_a_logsumexp(take, cpu, key, dim):
+    """Alone in its row, and beside an infinity; a row of −inf stays −inf."""
+    shape = [4, 300] if dim else [300, 4]
+    captured = take(f"x=float32{shape}", f"return x.logsumexp({dim})")
+    x = torch.zeros(4, 300)
+    x[0] = float("nan")
+    x[1, 5], x[1, 9] = float("inf"), float("nan")
+    x[2] = float("-inf")
+    x = x if dim else x.T.contiguous()
+    source = all_variants(captured, key, 1)[0]
+    for program in cpu.compile([parse(source)], captured.task):
+        out = cpu.execute(program, captured.task, {"x": x}, checked=True).outputs["out"]
+        torch.testing.assert_close(out, x.logsumexp(dim), equal_nan=True)
