@@ -35,7 +35,8 @@ def pool_of(case: Case) -> Pool:
             if zeros is wanted:
                 offsets[name] = end
                 end += -(-math.prod(shape) * dtype.itemsize // 256) * 256  # as allocations are
-        zeroed = zeroed or end
+        if wanted:
+            zeroed = end
     return Pool(tuple(offsets[name] for name in case.scratch), end, zeroed)
 
 

@@ -155,6 +155,17 @@ def recorded(deliver, monkeypatch):
     return made
 
 
+def test_scratch_that_nobody_wants_zeroed_is_not_filled(recorded):
+    found = recorded.found
+    case = found.verified.cases[0]
+    scratch = {name: (dtype, shape, False) for name, (dtype, shape, _) in case.scratch.items()}
+    case = case._replace(scratch=scratch)
+    run = found.runtime.Gpu().load(0, found.state.folder, found.verified.kernels[0], case)
+    run([*(torch.zeros(8) for _ in range(4)), torch.zeros(1024)])
+    assert len(recorded.driver.launches) == 2
+    assert recorded.driver.zeroed == []
+
+
 def test_launches_through_the_driver(recorded):
     driver, found = recorded.driver, recorded.found
     run = recorded.load()
