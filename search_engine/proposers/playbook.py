@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
@@ -17,6 +18,8 @@ from search_engine.playbook.program import Unsupported
 from search_engine.proposers._base import Branch, History, Idea, Proposer, Tried
 from search_engine.proposers.playbook_words import setting, short, turned_to
 from search_engine.task import Task
+
+_log = logging.getLogger(__name__)
 
 _FAR = 5.0  # ideas predicted to take this many times the best are not proposed
 _HOPELESS = 1.25  # nor refinements that should take this many times what they start from
@@ -87,14 +90,20 @@ class Playbook(Proposer):
             return []
         seen = _sources(candidates, history)
         branches: list[Branch] = []
+        fault: Exception | None = None
         for variant in _variants(candidate, key):
-            source = candidate.render(variant)
+            source = _written(candidate, variant)
+            if isinstance(source, Exception):
+                fault = fault or source
+                continue
             if normalised(source) in seen:
                 continue
             seen.add(normalised(source))
             branches.append(Branch(source=source, label=variant.label))
             if len(branches) == count:
                 break
+        if fault is not None and not branches:
+            raise fault
         return branches
 
     # --- what there is ----------------------------------------------------------------
@@ -225,7 +234,23 @@ def _by_key(candidates: Sequence[Candidate], key: str) -> Candidate | None:
 
 def _fresh(book: Candidate, key: _Key, seen: set[str]) -> list[Variant]:
     """The refinement's variants whose text was not tried."""
-    return [v for v in _variants(book, key) if normalised(book.render(v)) not in seen]
+    texts = ((v, _text(book, v)) for v in _variants(book, key))
+    return [v for v, text in texts if text is not None and text not in seen]
+
+
+def _text(book: Candidate, variant: Variant) -> str | None:
+    """A variant's normalised text, None where it cannot be written."""
+    source = _written(book, variant)
+    return None if isinstance(source, Exception) else normalised(source)
+
+
+def _written(book: Candidate, variant: Variant) -> str | Exception:
+    """A variant's text, or the fault of ours that writing it ran into: the others go on."""
+    try:
+        return book.render(variant)
+    except Exception as error:  # noqa: BLE001
+        _log.exception("%s could not be written with %s", book.title, variant.label)
+        return error
 
 
 def _variants(book: Candidate, key: _Key) -> list[Variant]:
@@ -262,7 +287,8 @@ def _sources(candidates: Sequence[Candidate], history: History) -> set[str]:
         for label in tried.labels:
             variant = Variant.parse(label)
             if {name for name, _ in variant.knobs} == set(book.knobs):
-                seen.add(normalised(book.render(variant)))
+                text = _text(book, variant)
+                seen |= set() if text is None else {text}
     return seen
 
 

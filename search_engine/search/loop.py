@@ -16,12 +16,13 @@ from attrs import define, evolve, field
 from search_engine.contract.errors import ContractError
 from search_engine.contract.parse import parse
 from search_engine.contract.tune import fill, open_tunes
-from search_engine.errors import KernelLspError, WorkerDied
+from search_engine.errors import WorkerDied
 from search_engine.judgement import lost
 from search_engine.measure.errors import MeasurementRejected
 from search_engine.proposers._base import Branch, History, Idea, Proposer
 from search_engine.search.bench import Bench
 from search_engine.search.history import history
+from search_engine.search.proposer_faults import reason_of
 from search_engine.search.sweep import Sweep, is_open
 from search_engine.store.records import IdeaRecord, KernelRecord, Run
 from search_engine.store.store import Store
@@ -121,8 +122,9 @@ class Study:
     def _ideas(self, proposer: Proposer, told: History, wanted: int) -> Sequence[Idea]:
         try:
             return list(proposer.ideas(self.task, told, wanted))[:wanted]
-        except KernelLspError as error:
-            self._event("notice", f"{proposer.name} has no ideas this round: {error}")
+        except Exception as error:  # noqa: BLE001 (the other proposers go on)
+            reason = reason_of(error, proposer, f"ideas of round {told.round}")
+            self._event("notice", f"{proposer.name} has no ideas this round: {reason}")
             return []
 
     def _branch(self, number: int) -> None:
@@ -134,15 +136,18 @@ class Study:
             self.store.set_progress(self.run_id, number, f"writing kernels: {record.idea.title}")
             proposer = next((p for p in self.proposers if p.name == record.proposer), None)
             branches: Sequence[Branch] = []
+            failed = False
             if proposer is not None:
+                told, count = history(run, number), run.settings.branches
                 try:
-                    told, count = history(run, number), run.settings.branches
                     branches = list(proposer.branches(self.task, record.idea, told, count))[:count]
-                except KernelLspError as error:
-                    self._event("notice", f"{record.idea.title}: no kernels ({error})")
+                except Exception as error:  # noqa: BLE001 (the other ideas go on)
+                    reason = reason_of(error, proposer, f"kernels of “{record.idea.title}”")
+                    self._event("notice", f"{record.idea.title}: no kernels ({reason})")
+                    failed = True
             new = _new(run, branches)
             self.store.add_branches(self.run_id, record.id, new)
-            if not new:
+            if not (new or failed):
                 self._event("notice", f"{record.idea.title}: no kernel that was not tried yet")
 
     def _judge(self, number: int) -> None:

@@ -6,6 +6,7 @@ from search_engine.deliver.delivery import Delivery
 from search_engine.judgement import DeliveredTimes, DeliveryCheck, SideBySide
 from search_engine.proposers._base import Idea
 from search_engine.search.loop import Study
+from search_engine.search.proposer_faults import reason_of
 from search_engine.search.shapes import faster, further_kernels, leave_out
 from search_engine.store.records import KernelRecord, Run
 from search_engine.verdict import Measurement, Sample
@@ -31,7 +32,7 @@ def conclude(study: Study, why: str) -> str:
     first = ""
     for kernel in run.accepted_kernels[:ATTEMPTS]:
         if study.bench.device().measures and not faster(kernel.measurement):
-            return _nothing_faster(run.accepted_kernels[0])
+            break  # nor are those behind it
         study.store.set_progress(run.id, run.round, "checking the kernel as delivered")
         idea = next(record.idea for record in run.ideas if record.id == kernel.idea_id)
         delivery, checked = _rendered(study, kernel, idea)
@@ -43,6 +44,8 @@ def conclude(study: Study, why: str) -> str:
             return _offered(study, kernel, checked.times)
         study.store.add_event(run.id, "notice", f"{idea.title} as delivered: {problem}")
         first = first or problem
+    if not first:
+        return _nothing_faster(run.accepted_kernels[0])
     return f"Nothing is offered, the fastest kernel as delivered: {first}."
 
 
@@ -152,14 +155,23 @@ def _nothing_faster(best: KernelRecord) -> str:
     measured = best.measurement
     if measured is None:
         return "Nothing faster found: the verified kernels could not be timed."
-    rivals = [("eager", measured.eager.median)]
+    rivals = [("eager", measured.eager)]
     if measured.best_compiled is not None:
-        rivals.append(("torch.compile", measured.best_compiled.median))
-    name, seconds = min(rivals, key=lambda rival: rival[1])
-    return (
-        f"Nothing faster found: best kernel {time_text(measured.kernel.median)}, "
-        f"{name} {time_text(seconds)}."
-    )
+        rivals.append(("torch.compile", measured.best_compiled))
+    kernel = measured.kernel
+    unbeaten = [rival for rival in rivals if not kernel.high < rival[1].low]
+    name, rival = min(unbeaten, key=lambda named: named[1].median)
+    if kernel.median < rival.median:
+        return (
+            "Nothing found that is faster by more than the spread of the times: best kernel "
+            f"{_with_spread(kernel)}, {name} {_with_spread(rival)}."
+        )
+    return f"Nothing faster found: best kernel {_ms(kernel)}, {name} {_ms(rival)}."
+
+
+def _with_spread(sample: Sample) -> str:
+    spread = (sample.high - sample.low) / 2 / sample.median
+    return f"{_ms(sample)} ±{spread:.1%}"
 
 
 def _none_verified(study: Study, run: Run, why: str) -> str:
@@ -170,7 +182,11 @@ def _none_verified(study: Study, run: Run, why: str) -> str:
             f"first: {rejected[0].reason})."
         )
     for proposer in study.proposers:
-        reason = proposer.unsupported(study.task)
+        try:
+            reason = proposer.unsupported(study.task)
+        except Exception as error:  # noqa: BLE001 (the search ends with a sentence all the same)
+            fault = reason_of(error, proposer, "whether it takes the task")
+            reason = f"{proposer.name} cannot say what it has for the task ({fault})."
         if reason is not None:
             return f"Nothing is offered: {reason}"
     return f"Nothing is offered: {why}, and no kernel was verified."

@@ -11,11 +11,12 @@ from collections.abc import Iterator
 
 from search_engine.contract.errors import ContractError
 from search_engine.contract.tune import filled
-from search_engine.errors import KernelLspError, WorkerDied
+from search_engine.errors import WorkerDied
 from search_engine.judgement import ShapeKernel
 from search_engine.measure.errors import MeasurementRejected
 from search_engine.proposers._base import History, Idea, Proposer
 from search_engine.search.loop import Study
+from search_engine.search.proposer_faults import reason_of
 from search_engine.store.records import KernelRecord
 from search_engine.task import Task
 from search_engine.verdict import Measurement
@@ -92,8 +93,8 @@ def _branches(proposer: Proposer, idea: Idea, task: Task) -> Iterator[tuple[str,
     try:
         for branch in proposer.branches(task, idea, told, 64):
             yield branch.label, branch.source
-    except KernelLspError:  # a model that does not answer: the winner's own text is left
-        return
+    except Exception as error:  # noqa: BLE001 (the winner's own text is left)
+        reason_of(error, proposer, f"kernels of “{idea.title}” at {task.shape_text}")
 
 
 def _judged(study: Study, source: str, shape: int) -> ShapeKernel | str:

@@ -1,5 +1,7 @@
 """The proposer: rounds of ideas, refinements that cite what was measured, nothing twice."""
 
+import pytest
+
 from search_engine.hardware import H200
 from search_engine.proposers._base import History, Idea, Tried
 from search_engine.proposers.playbook import Playbook, normalised
@@ -95,3 +97,29 @@ def test_it_writes_for_the_tasks_gpu(take):
     history = told([], 1)
     here = Playbook(evolve(H200, sm_count=4)).ideas(task, history, 4)
     assert here == Playbook(H200).ideas(task, history, 4)
+
+
+def test_a_variant_that_cannot_be_written_costs_no_other(take, monkeypatch, caplog):
+    task = take("x=float32[1024, 4096]", "return x.softmax(-1)").task
+    book = Playbook(H200)
+    (idea,) = book.ideas(task, told([], 1), 1)
+    every = book.branches(task, idea, told([], 1), 3)
+    candidate = next(c for c in book._candidates(task) if c.key == idea.key)
+    write = type(candidate).render
+
+    def failing(self, variant):
+        if variant.label == every[0].label:
+            raise KeyError("acc7")
+        return write(self, variant)
+
+    monkeypatch.setattr(type(candidate), "render", failing)
+    labels = [branch.label for branch in book.branches(task, idea, told([], 1), 2)]
+    assert labels == [branch.label for branch in every[1:]]
+    assert "KeyError: 'acc7'" in caplog.text
+    # Nor a later round, which writes what was tried once more to know the texts.
+    tried = Tried(1, idea, 3, 3, 1e-4, (), tuple(b.label for b in every), every[1].label)
+    assert book.ideas(task, told([tried], 2), 4)
+    only = [v for v in candidate.variants() if v.label == every[0].label]
+    monkeypatch.setattr(type(candidate), "variants", lambda _: only)
+    with pytest.raises(KeyError, match="acc7"):  # with none left, whoever asks is told
+        book.branches(task, idea, told([], 1), 1)

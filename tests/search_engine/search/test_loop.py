@@ -130,6 +130,47 @@ def test_a_proposer_that_fails_is_told_and_passed_over(store):
     assert any("bad has no ideas" in e and "try later" in e for e in events(one, "notice"))
 
 
+class Faulty(FakeProposer):
+    """Runs into a fault of its own where it is asked for ``what``, of its first idea alone."""
+
+    def __init__(self, what):
+        super().__init__("faulty", rounds=1)
+        self.what = what
+
+    def ideas(self, task, history, count):
+        if self.what == "ideas":
+            raise KeyError("acc7")
+        return super().ideas(task, history, count)
+
+    def branches(self, task, idea, history, count):
+        if idea.title == "idea 1.0":
+            raise KeyError("acc7")
+        return super().branches(task, idea, history, count)
+
+
+def test_an_idea_that_cannot_be_written_is_named_and_the_others_go_on(store, caplog):
+    one = study(store, proposers=[Faulty("branches")], rounds=1)
+    assert one.search() == "its one round is done"
+    assert [(r.branched, len(one.run.kernels_of(r))) for r in one.run.ideas] == [
+        (True, 0),
+        (True, 3),
+    ]
+    assert events(one, "notice") == [
+        "idea 1.0: no kernels (a fault in faulty, KeyError: the search's log has the details)"
+    ]
+    assert "KeyError: 'acc7'" in caplog.text  # with its traceback
+    assert "kernels of “idea 1.0”" in caplog.text
+
+
+def test_a_proposer_with_a_fault_leaves_the_round_to_the_others(store, caplog):
+    one = study(store, proposers=[Faulty("ideas"), FakeProposer("good")], rounds=1)
+    one.search()
+    assert {r.proposer for r in one.run.ideas} == {"good"}
+    (notice,) = events(one, "notice")
+    assert notice.startswith("faulty has no ideas this round: a fault in faulty, KeyError")
+    assert "KeyError: 'acc7'" in caplog.text
+
+
 def test_a_tune_line_without_a_choice_is_filled_in(store):
     text = "// tune: BLOCK = 64\n" + kernel_text("t").replace("256", "BLOCK")
 

@@ -55,7 +55,10 @@ def test_nothing_slower_than_torch_compile_is_offered(store):
 
 def test_a_lead_within_the_spread_is_no_lead(store):
     message, run = end_of(store, kernel_text("a", 1.99e-4))
-    assert message == "Nothing faster found: best kernel 0.199 ms, torch.compile 0.200 ms."
+    assert message == (
+        "Nothing found that is faster by more than the spread of the times: best kernel 0.199 ms "
+        "±1.0%, torch.compile 0.200 ms ±1.0%."
+    )
     assert run.delivery is None
 
 
@@ -88,6 +91,16 @@ def test_a_launch_that_costs_more_than_eager_is_not_offered(store):
     (notice,) = notices(store, run)
     assert "slower than eager (1.21 ms; eager 1.02 ms, torch.compile 0.220 ms)" in notice
     assert "in GPU time it is faster (10.0 µs; eager 1.00 ms, torch.compile 0.200 ms)" in notice
+
+
+def test_why_the_fastest_is_not_offered_is_said_where_the_next_is_slower_anyway(store):
+    message, run = end_of(store, kernel_text("a", 1e-5, "launch=1.2e-3"), kernel_text("b", 5e-4))
+    assert message == (
+        "Nothing is offered, the fastest kernel as delivered: called alone from Python, launch "
+        "included, it is slower than eager (1.21 ms; eager 1.02 ms, torch.compile 0.220 ms); in "
+        "GPU time it is faster (10.0 µs; eager 1.00 ms, torch.compile 0.200 ms)."
+    )
+    assert run.delivery is None
 
 
 def test_as_slow_as_eager_within_the_spread_is_not_slower(store):
@@ -153,3 +166,17 @@ def test_nothing_proposed_says_why(store):
     assert message == "Nothing is offered: aten.fft_fft is not covered by the playbook."
     message, _ = end_of(store)
     assert "no proposer has anything new, and no kernel was verified" in message
+
+
+def test_a_proposer_that_cannot_even_say_why_still_ends_in_a_sentence(store, caplog):
+    class Faulty(Proposing):
+        def unsupported(self, task):
+            raise KeyError("acc7")
+
+    run_id = start(store, rounds=1)
+    store.claim(run_id, "test")
+    store.set_task(run_id, TASK)
+    study = Study(store, run_id, TASK, FakeBench(), [Faulty()])
+    message = conclude(study, study.search())
+    assert message.startswith("Nothing is offered: fake cannot say what it has for the task (a fa")
+    assert "KeyError: 'acc7'" in caplog.text
