@@ -48,12 +48,10 @@ class Pipeline(Candidate):
         """What runs in which order."""
         count = len(self.ideas)
         number = _COUNTS[count] if count < len(_COUNTS) else str(count)
-        text = (
-            f"{number.capitalize()} launches: {', '.join(self._does(s) for s in self.plan.stages)}"
-        )
+        done = " → ".join(self._does(stage) for stage in self.plan.stages)
+        text = f"{number.capitalize()} launches: {done}"
         if self.role > 0:
-            text += f"; {self._does(self.plan.stages[self.role - 1])} by another idea: "
-            text += lowered(self.ideas[self.role - 1].title)
+            text += f"; launch {self.role}: {lowered(self.ideas[self.role - 1].title)}"
         return text
 
     @property
@@ -73,28 +71,32 @@ class Pipeline(Candidate):
 
     def why(self) -> str:
         """What each launch does, what passes between them, and where the time goes."""
-        passed, bandwidth = self.plan.scratch_bytes, self.facts.dram_bytes_per_second
-        text = self._told_apart() + (
-            f"The graph is no single loop nest: what one part computes is read along other "
-            f"dimensions, or several times, by the next. It runs as "
-            f"{words.listed([f'{n}. {self._does(s)}' for n, s, _ in self._stages])}, each launch "
-            f"with the pointwise work around it. {words.size(passed)} pass between them through "
-            f"scratch memory"
+        runs = (
+            f"It runs as {words.listed([f'{n}. {self._does(s)}' for n, s, _ in self._stages])}, "
+            f"each launch with the pointwise work around it."
         )
-        if 2 * passed > self.facts.l2_bytes:
-            moved = words.time(2 * passed / bandwidth)
-            text += f", {moved} to write and read again at the copy bandwidth"
-        else:
-            text += ", most of which stays in L2"
         slowest = max(self._stages, key=lambda entry: self._stage_seconds(*entry))
         number, stage, idea = slowest
         share = self._stage_seconds(*slowest) / self.best_seconds()
-        text += f". Launch {number} ({self._does(stage)}) should take {share:.0%} of the time"
-        return (
-            f"{text}."
-            if number == self.role
-            else (f"{text}: {idea.why(stage.program, self.facts)}")
+        time = f"Launch {number} ({self._does(stage)}) should take {share:.0%} of the time"
+        if number != self.role:
+            time += f": {lowered(idea.why(stage.program, self.facts))}"
+        text = f"{self._told_apart()}The graph is no single loop nest{self._passing(runs)} {time}"
+        return text if text.endswith(".") else f"{text}."
+
+    def _passing(self, runs: str) -> str:
+        """Why there are several nests, ``runs``, and what goes from one to the next."""
+        passed = self.plan.scratch_bytes
+        if not passed:
+            return f": its parts share no loops. {runs}"
+        text = (
+            f": what one part computes is read along other dimensions, or several times, by the "
+            f"next. {runs} {words.size(passed)} pass between them through scratch memory"
         )
+        if 2 * passed <= self.facts.l2_bytes:
+            return f"{text}, most of which stays in L2."
+        moved = words.time(2 * passed / self.facts.dram_bytes_per_second)
+        return f"{text}, {moved} to write and read again at the copy bandwidth."
 
     def _told_apart(self) -> str:
         """What differs from the best plan, and what that costs and saves."""
@@ -102,7 +104,7 @@ class Pipeline(Candidate):
             stage, idea = self.plan.stages[self.role - 1], self.ideas[self.role - 1]
             return (
                 f"Launch {self.role} ({self._does(stage)}) done another way: "
-                f"{idea.why(stage.program, self.facts)} "
+                f"{lowered(idea.why(stage.program, self.facts))} "
             )
         if self.role == 0 or self.base is None:
             return ""
@@ -126,11 +128,10 @@ class Pipeline(Candidate):
         return f"Cut the graph at another place: as many launches, {memory}. "
 
     @staticmethod
-    def _does(stage: Stage, between: str = "") -> str:
-        """``linear and gelu``, or with something else between."""
+    def _does(stage: Stage) -> str:
+        """``linear + gelu``; of many operators the first three."""
         names = list(dict.fromkeys(op.strip("_") for op in stage.operators))
-        shown = names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} more"]
-        return between.join(shown) if between else words.listed(shown)
+        return " + ".join(names if len(names) <= 4 else [*names[:3], f"{len(names) - 3} more"])
 
     def _stage_seconds(self, number: int, stage: Stage, idea: PlaybookIdea) -> float:
         variants = idea.variants(stage.program, self.facts)

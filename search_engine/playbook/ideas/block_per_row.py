@@ -69,7 +69,7 @@ class BlockPerRow(PlaybookIdea):
                 f"The {statistics} of a row {row_shape.are(program, 'takes', 'take')} {passes} "
                 f"of it, with an accumulator in each thread."
             )
-        text += f" The task has {row_shape.row_words(program)}"
+        text += f" {row_shape.there_are(program)}"
         if any(program.full(store) for store in program.stores):
             again = "the second reading" if program.levels == 1 else "each later reading"
             text += (

@@ -76,7 +76,7 @@ class RowOnChip(PlaybookIdea):
         chip = (facts.registers_per_sm * 4 + facts.shared_per_block) / 1024
         saved = again / facts.dram_bytes_per_second
         held = (
-            f"The task has {row_shape.row_words(program)}; {words.size(size)} of values fit one "
+            f"{row_shape.there_are(program)}; {words.size(size)} of values fit one "
             f"multiprocessor ({chip:,.0f} KB of registers and shared memory)"
         )
         statistics = row_shape.statistic_words(program)

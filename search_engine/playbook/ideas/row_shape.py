@@ -48,6 +48,11 @@ def row_words(program: Program) -> str:
     return f"{rows} of {words.counted(program.column_count, 'element')} ({text}{each})"
 
 
+def there_are(program: Program) -> str:
+    """``There are 4,096 rows of 65,536 elements (256 KB each)``."""
+    return f"There {'is' if program.row_count == 1 else 'are'} {row_words(program)}"
+
+
 def statistic_words(program: Program) -> str:
     """What is computed over a row, for people."""
     names = {

@@ -57,7 +57,7 @@ class ScanRows(PlaybookIdea):
             f"Each element needs all before it, so one thread would take "
             f"{program.column_count:,} dependent steps. A team takes a tile at once: every thread "
             f"adds up its own pack, shuffles give it what the threads before it have, and the "
-            f"tile's total is carried to the next. The task has {row_shape.row_words(program)}, "
+            f"tile's total is carried to the next. {row_shape.there_are(program)}, "
             f"and each is read once and written once: {words.size(read + written)}."
         )
         if program.row_count < facts.sm_count:

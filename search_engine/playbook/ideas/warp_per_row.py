@@ -67,12 +67,15 @@ class WarpPerRow(PlaybookIdea):
                 f"reduction is at most five shuffles: no tile has to be filled, which is what "
                 f"small or narrow problems lack."
             )
+        whole = any(program.full(store) for store in program.stores)
         return (
-            f"The task has {row_shape.row_words(program)} and needs the {_statistics(program)} of "
-            f"each. A block per row would meet at several barriers for every "
-            f"{program.column_count:,} elements; a warp needs none: {per_lane} per lane stay in "
-            f"registers, and every reduction is at most five shuffles. The row is "
-            f"read once and written once, and the prologue and epilogue cost no memory traffic."
+            f"{row_shape.there_are(program)}, and the {row_shape.statistic_words(program)} of "
+            f"each {row_shape.are(program)} needed. A block per row "
+            f"would meet at several barriers for every "
+            f"{words.counted(program.column_count, 'element')}; a warp needs none: {per_lane} per "
+            f"lane stay in registers, and every reduction is at most five shuffles. Each row is "
+            f"read once{' and written once' if whole else ''}, and pointwise work before and "
+            f"after it costs no memory traffic."
         )
 
     def variants(self, program: Program, facts: DeviceFacts) -> Sequence[Variant]:
@@ -124,7 +127,3 @@ class WarpPerRow(PlaybookIdea):
             "registers, its statistics are shuffles, and no block ever waits at a barrier."
         )
         return HeldRowKernel(program, plan, "row_per_warp", comment).text()
-
-
-def _statistics(program: Program) -> str:
-    return row_shape.statistic_words(program)

@@ -24,13 +24,14 @@ TASKS = {
     "many rows": ("x=float32[2000, 4096]", "return x.softmax(-1)"),
     "columns": ("x=float32[8, 64, 300]", "return x.sum(1, keepdim=True) + x"),
     "transposed": ("x=float32[8, 64, 300]", "return x.transpose(1, 2).softmax(1)"),
+    "apart": ("x=float32[7, 33, 19]", "return x.argmin(1), x.argmax()"),
     "norms": ("x=float32[64, 700]", "return self.n(x.softmax(-1))", "self.n = nn.LayerNorm(700)"),
 }  # fmt: skip
 SLIPS = [
     r"their the", r"\b(a|an|the) (a|an|the)\b", r"(?<![\d,])0\.0 ", r"(?<![\d.,])0 (µs|MB|KB)",
     r"(?<![\d,])1 rows", r"(?<![\d,])1 elements",
     r"The (sum|maximum) run\b", r"its (sum|maximum) seem\b", r"chain of 1 ",
-    r"\.\.", r"  ",
+    r"\.\.", r"  ", r"(?<![\d,])0 bytes", r"[a-z]: [A-Z][a-z]", r"(?<!\d)\. [a-z]",
 ]  # fmt: skip
 
 
@@ -43,7 +44,7 @@ def test_rationales_read_as_sentences(take, name):
         for idea in book.ideas(task, history, 5):
             for slip in SLIPS:
                 assert not re.search(slip, idea.rationale), (slip, idea.rationale)
-            assert len(idea.title) <= 100
+            assert len(idea.title) <= 110
             labels = tuple(b.label for b in book.branches(task, idea, history, 3))
             tried.append(Tried(number, idea, len(labels), len(labels), 1e-5, (), labels, labels[0]))
 
@@ -89,3 +90,24 @@ def test_sizes_and_times():
     ]  # fmt: skip
     assert [words.time(t) for t in (1e-9, 3.14e-5)] == ["under 0.1 µs", "31.4 µs"]
     assert words.listed(["a", "b", "c"], "or") == "a, b or c"
+
+
+def test_plans_say_which_launch_and_what_passes(take):
+    book = Playbook(H200)
+    task = take("x=float32[5, 7, 11]", "return x.norm(dim=(0, 2)), x.norm(dim=-1), x.norm()").task
+    (best, other, *_) = book.ideas(task, History(1, (), (), None, 1e-6), 2)
+    assert best.title == "Three launches: " + " → ".join(["linalg_vector_norm"] * 3)
+    assert re.fullmatch(re.escape(best.title) + r"; launch [123]: .+", other.title)
+    assert "share no loops" in best.rationale
+    assert "scratch" not in best.rationale
+    task = take("x=float32[64, 700]", "return (x.softmax(-1) @ x.T).softmax(-1)").task
+    (first, *_) = book.ideas(task, History(1, (), (), None, 1e-6), 1)
+    assert "pass between them through scratch memory" in first.rationale
+
+
+def test_a_row_is_written_once_only_where_it_is(take):
+    idea = IDEAS["warp_per_row"]
+    number = analyse(take("x=float32[64, 91]", "return x.sum(-1)").task)
+    assert "read once, and" in idea.why(number, H200)
+    whole = analyse(take("x=float32[64, 91]", "return x.softmax(-1)").task)
+    assert "read once and written once" in idea.why(whole, H200)
