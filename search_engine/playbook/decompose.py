@@ -2,7 +2,7 @@
 
 ``decomposed(graph)`` replaces group and instance norms, distances and losses by the pointwise
 operators, reductions and views that they are in ATen, formula by formula. A file of such
-formulas is a table and a line in ``_TABLES``. Intermediate values of halves are float32: no
+formulas is a table and a name in ``decomposed``. Intermediate values of halves are float32: no
 digit is lost where the graph is later cut between two launches.
 """
 
@@ -92,9 +92,14 @@ class Builder:
         wide = "float64" in inputs or self.node.dtype == "float64"
         return "float64" if wide else "float32"
 
+    def unchanged(self) -> Ref:
+        """The node as it is."""
+        node = self.node
+        return self.add(node.op, *node.args, shape=node.shape, dtype=node.dtype, kwargs=node.kwargs)
+
     def pointwise(self, op: str, *args: Value, dtype: str = "") -> Ref:
         """A pointwise operator, broadcast."""
-        shape = _broadcast([self.shape(arg) for arg in args])
+        shape = broadcast_shape([self.shape(arg) for arg in args])
         return self.add(f"aten.{op}", *args, shape=shape, dtype=dtype or self.work)
 
     def sub(self, a: Value, b: Value) -> Ref:
@@ -167,7 +172,8 @@ class Builder:
 Rule = Callable[[Builder], Ref]
 
 
-def _broadcast(shapes: Sequence[Shape]) -> Shape:
+def broadcast_shape(shapes: Sequence[Shape]) -> Shape:
+    """The shape that values of those shapes broadcast to."""
     rank = max((len(shape) for shape in shapes), default=0)
     padded = [(1,) * (rank - len(shape)) + shape for shape in shapes]
     return tuple(max(sizes) for sizes in zip(*padded, strict=True))
@@ -175,9 +181,11 @@ def _broadcast(shapes: Sequence[Shape]) -> Shape:
 
 def decomposed(graph: Graph, tensors: dict[str, Tensor]) -> Graph:
     """The graph without composite operators; ``tensors`` are its inputs."""
+    from search_engine.playbook.attention import ATTENTION
     from search_engine.playbook.losses import LOSSES
+    from search_engine.playbook.rearranged import REARRANGED
 
-    rules = {**COMPOSITES, **LOSSES}
+    rules = {**COMPOSITES, **LOSSES, **ATTENTION, **REARRANGED}
     values = dict(tensors)
     nodes: list[Node] = []
     for node in graph.nodes:
@@ -305,6 +313,18 @@ def _prelu(b: Builder) -> Ref:
     return b.where(b.compare("gt", x, 0), x, b.mul(slope, x))
 
 
+def _extreme_of_two(op: str) -> Rule:
+    """``max(x, y)`` is ``maximum``; ``max(x)`` and ``max(x, dim)`` stay."""
+
+    def rule(b: Builder) -> Ref:
+        if not b.node.op.endswith(".other"):
+            return b.unchanged()
+        x, y = b.ref(0, "self"), b.ref(1, "other")
+        return b.pointwise(f"{op}.default", x, y, dtype=b.node.dtype)
+
+    return rule
+
+
 def _rrelu(b: Builder) -> Ref:
     """``rrelu(x, lower, upper, training)`` in eval: the mean slope."""
     slope = (b.number(1, "lower", 1 / 8) + b.number(2, "upper", 1 / 3)) / 2
@@ -318,6 +338,8 @@ COMPOSITES: dict[str, Rule] = {
     "glu": _glu,
     "prelu": _prelu,
     "rrelu": _rrelu,
+    "max": _extreme_of_two("maximum"),
+    "min": _extreme_of_two("minimum"),
     "group_norm": _group_norm,
     "instance_norm": _instance_norm,
     "pairwise_distance": _pairwise_distance,
