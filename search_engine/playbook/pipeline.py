@@ -48,8 +48,11 @@ class Pipeline(Candidate):
         """What runs in which order."""
         count = len(self.ideas)
         number = _COUNTS[count] if count < len(_COUNTS) else str(count)
-        done = " → ".join(self._does(stage) for stage in self.plan.stages)
+        done = self._order(self.plan)
         text = f"{number.capitalize()} launches: {done}"
+        if self.role < 0 and self.base and (" more" in done or done == self._order(self.base)):
+            cuts = words.listed([str(cut) for cut in self.plan.cuts])
+            text += f"; cut after {cuts} operator{'' if cuts == '1' else 's'}"
         if self.role > 0:
             text += f"; launch {self.role}: {lowered(self.ideas[self.role - 1].title)}"
         return text
@@ -126,6 +129,11 @@ class Pipeline(Candidate):
                 f"{_number(-more)} fewer to launch and {memory}. "
             )
         return f"Cut the graph at another place: as many launches, {memory}. "
+
+    @classmethod
+    def _order(cls, plan: Plan) -> str:
+        """``linear + gelu → softmax``."""
+        return " → ".join(cls._does(stage) for stage in plan.stages)
 
     @staticmethod
     def _does(stage: Stage) -> str:

@@ -79,6 +79,8 @@ def best_strip(program: Program, out: Axis, outputs: int = 8) -> Strip | None:
                 if min(steps) == 1:
                     found.add((tap, steps))
     strips = [Strip(out, tap, *steps) for tap, steps in found]
+    # Steps as long as the axis overlap nowhere: a plain reduction over a dimension before it.
+    outputs = min(outputs, out.size)
     return min(
         (strip for strip in strips if strip.shares(outputs)),
         key=lambda s: (s.length(outputs) / s.tap.size, s.tap.name, s.out_step),

@@ -152,6 +152,12 @@ def test_neighbours_share_what_their_windows_have_in_common(take):
     assert [v.number("outputs") for v in all_valid(program)] == [1]
 
 
+def test_a_reduction_over_a_dimension_is_no_window(take):
+    """Places 11 apart along an axis of 11 outputs: no output reads another's."""
+    program = analyse(take("x=float32[5, 7, 11]", "return x.prod(1)").task)
+    assert best_strip(program, program.rows[-1], 32) is None
+
+
 def test_where_it_does_not_apply(take):
     for forward in (
         "return x.softmax(-1)",  # results along the row

@@ -111,3 +111,17 @@ def test_a_row_is_written_once_only_where_it_is(take):
     assert "read once, and" in idea.why(number, H200)
     whole = analyse(take("x=float32[64, 91]", "return x.softmax(-1)").task)
     assert "read once and written once" in idea.why(whole, H200)
+
+
+def test_plans_that_differ_by_their_cuts_say_so(take):
+    book = Playbook(H200)
+    forward = (
+        "return F.mse_loss(x, self.y), F.huber_loss(x, self.y), F.smooth_l1_loss(x, self.y),"
+        " F.cross_entropy(x, self.y.argmax(1), label_smoothing=0.1), F.l1_loss(x, self.y),"
+        " F.binary_cross_entropy_with_logits(x, self.y)"
+    )
+    init = "self.y = nn.Parameter(torch.rand(17, 31))"
+    task = take("x=float32[17, 31]", forward, init).task
+    titles = [idea.title for idea in book.ideas(task, History(1, (), (), None, 1e-6), 8)]
+    assert any("; cut after " in title for title in titles)
+    assert len(set(titles)) == len(titles)
