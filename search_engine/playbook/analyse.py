@@ -47,7 +47,8 @@ def whole(task: Task) -> Piece:
         raise Unsupported(
             task.graph_reason or "The playbook needs the exported graph, and there is none."
         )
-    if any(tensor.numel == 0 for tensor in task.tensors):
+    used = {*task.graph.inputs, *(name for name, _ in task.graph.outputs)}
+    if any(tensor.numel == 0 for tensor in task.tensors if tensor.name in used):
         raise Unsupported("A tensor of the task has no elements: there is nothing to make faster.")
     graph = simple_graph(task)
     outputs = []
