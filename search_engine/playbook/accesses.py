@@ -1,7 +1,7 @@
 """Accesses to tensors in CUDA-C: addresses, guarded elements, packs of neighbours.
 
-Packs are VEC neighbours along the innermost axis that a thread moves in one access. A bounded
-load is guarded: where it is outside it is 0 and touches no memory.
+Packs are VEC neighbours along one axis, the innermost one unless told otherwise, that a thread
+moves in one access. A bounded load is guarded: where it is outside it is 0 and touches no memory.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ class Accesses:
     program: Program
     vec: int = 1
     streaming: bool = False  # evict-first hints on accesses that are used once
+    along: str = ""  # the axis of packs; empty: the innermost one
     helpers: dict[str, str] = field(factory=dict)
     names: dict[Expression, str] = field(factory=dict)
 
@@ -168,6 +169,11 @@ class Accesses:
 
     # --- packs ------------------------------------------------------------------------
 
+    @property
+    def pack_axis(self) -> str:
+        """The name of the axis along which packs lie."""
+        return self.along or self.program.inner.name
+
     def load_packs(
         self, loads: Iterable[Load | Inside], where: dict[str, str], indent: str
     ) -> tuple[list[str], dict[Expression, str]]:
@@ -177,7 +183,7 @@ class Accesses:
         """
         lines: list[str] = []
         element: dict[Expression, str] = {}
-        inner = self.program.inner.name
+        inner = self.pack_axis
         for load in loads:
             name, ctype = self.leaf_name(load), compute_type(load.dtype)
             if self.vec == 1 or inner not in load.axes:
@@ -218,7 +224,7 @@ class Accesses:
 
     def aligned(self, access: Load | Store) -> bool:
         """Whether packs of the access start at multiples of VEC elements."""
-        inner = self.program.inner.name
+        inner = self.pack_axis
         axes = [axis for axis in self.program.axes if axis.name != inner and axis.size > 1]
         others = [access.stride(axis.name) for axis in axes]
         offset = access.offset if isinstance(access, Load) else 0
@@ -229,11 +235,11 @@ class Accesses:
         address = self.address(store, where)
         if self.vec == 1:
             return f"{indent}{element_at(address)} = {packs.narrow(value, store.dtype)};"
-        if store.stride(self.program.inner.name) == 1 and self.aligned(store):
+        if store.stride(self.pack_axis) == 1 and self.aligned(store):
             helper = packs.store_helper(store.dtype, self.vec, self.streaming)
             self.helpers[helper] = helper
             function = "store_pack_once" if self.streaming else "store_pack"
             return f"{indent}{function}({address}, {value});"
-        step = store.stride(self.program.inner.name)
+        step = store.stride(self.pack_axis)
         item = packs.narrow(f"{value}[k]", store.dtype)
         return f"{indent}for (int k = 0; k < VEC; ++k) ({address})[k * {step}] = {item};"

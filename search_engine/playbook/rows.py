@@ -29,15 +29,20 @@ from search_engine.playbook.program import Axis, Program
 
 
 class RowCode:
-    """The graph-dependent text of a row kernel, for packs of ``vec`` along the columns."""
+    """The graph-dependent text of a row kernel, for packs of ``vec``.
 
-    def __init__(self, program: Program, vec: int, *, streaming: bool = False) -> None:
+    Packs lie along the columns, or ``along`` another axis.
+    """
+
+    def __init__(
+        self, program: Program, vec: int, *, streaming: bool = False, along: str = ""
+    ) -> None:
         values, constants = hoisted(program, program.values)
         stores = tuple(
             evolve(store, value=value) for store, value in zip(program.stores, values, strict=True)
         )
         self.program = evolve(program, stores=stores)
-        self.writer = Writer(self.program, vec=vec, streaming=streaming)
+        self.writer = Writer(self.program, vec=vec, streaming=streaming, along=along)
         self.vec = vec
         self.statistics: tuple[Statistic, ...] = statistics(*values)
         self.kept: Expression = self._worth_keeping()
@@ -257,10 +262,13 @@ class RowCode:
             )
 
     def define_accumulator(
-        self, accumulator: accumulators.Accumulator, *, lanes: int, block: bool
+        self, accumulator: accumulators.Accumulator, *, lanes: int, block: bool, size: int = 0
     ) -> None:
-        """Struct, merge and add; ``warp_merge`` over ``lanes`` > 1; ``block_merge``."""
-        texts = accumulators.definition(accumulator, self.vec)
+        """Struct, merge and add of packs (of ``size``, where it is not ``vec``).
+
+        ``lanes`` > 1: with ``warp_merge`` over so many; ``block``: with ``block_merge``.
+        """
+        texts = accumulators.definition(accumulator, size or self.vec)
         if lanes > 1:
             texts.append(accumulators.team_merge(accumulator, lanes))
         if block:

@@ -11,6 +11,7 @@ from search_engine.playbook.ideas.split_columns import SplitColumns
 from search_engine.playbook.ideas.split_rows import SplitRows
 from search_engine.playbook.ideas.thread_per_output import ThreadPerOutput
 from search_engine.playbook.ideas.tile_of_rows import TileOfRows
+from search_engine.playbook.ideas.tile_on_chip import TileOnChip
 from search_engine.playbook.ideas.tile_registers import TileRegisters
 from search_engine.playbook.ideas.tile_tensor_cores import TileTensorCores
 from search_engine.playbook.ideas.warp_per_row import WarpPerRow
@@ -23,6 +24,7 @@ ALL: tuple[PlaybookIdea, ...] = (
     RowOnChip(),
     SplitRows(),
     ChipAsBuffer(),
+    TileOnChip(),
     TileOfRows(),
     SplitColumns(),
     ScanRows(),

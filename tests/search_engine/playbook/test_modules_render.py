@@ -31,8 +31,9 @@ def test_every_idea_renders_in_the_contract(name, monkeypatch):
     try:
         task = capture(request, H200).task
         candidates = catalogue.candidates(task, H200)
-    except (CaptureError, Unsupported) as reason:
-        assert name in REFUSED, reason
+    except (CaptureError, Unsupported):
+        if name not in REFUSED:
+            raise
         return
     assert name not in REFUSED
     for candidate in candidates:
