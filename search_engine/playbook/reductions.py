@@ -225,12 +225,17 @@ def _softmax(log: bool) -> Reduction:
 def _logsumexp(node: Node, index: Index, reader: Reader) -> Expression:
     dtype = sum_dtype(node.dtype)
     reduced = _given(node, index, reader, dtype)
-    top, total = (reduced.result("softmax", part) for part in ("max", "sum"))
+    return log_of_sum(*(reduced.result("softmax", part) for part in ("max", "sum")), node.name)
+
+
+def log_of_sum(top: Expression, total: Expression, name: str) -> Expression:
+    """The logarithm of a sum of exponentials from their maximum and the sum about it."""
+    dtype = top.dtype
     log_total = Apply("log", (total,), dtype, "log_sum")
     # An infinite maximum is the result: about it, every exponential would be NaN.
     infinite = Apply("eq", (Apply("abs", (top,), dtype), Constant(math.inf, dtype)), "bool")
     finite = Apply("add", (top, log_total), dtype)
-    return Apply("where", (infinite, top, finite), dtype, node.name)
+    return Apply("where", (infinite, top, finite), dtype, name)
 
 
 def _norm(reduced: Over, order: Argument, name: str) -> Expression:

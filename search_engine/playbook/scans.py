@@ -15,7 +15,7 @@ from search_engine.playbook.dtypes import is_float
 from search_engine.playbook.expression import Apply, Constant, Expression, Scan, Statistic
 from search_engine.playbook.index import Affine, Index
 from search_engine.playbook.program import Unsupported
-from search_engine.playbook.reductions import cast, extreme_dtype, sum_dtype
+from search_engine.playbook.reductions import cast, extreme_dtype, log_of_sum, sum_dtype
 from search_engine.playbook.views import argument, source
 
 if TYPE_CHECKING:
@@ -102,10 +102,8 @@ def _running(kind: str) -> Callable[[Node, Index, Reader], Expression]:
 def _logcumsumexp(node: Node, index: Index, reader: Reader) -> Expression:
     if not is_float(node.dtype):
         raise Unsupported(f"No playbook idea covers {node.op} of {node.dtype} yet.")
-    dtype = sum_dtype(node.dtype)
-    prefix = _prefix(node, index, reader, dtype)
-    top, total = prefix("softmax", "max"), prefix("softmax", "sum")
-    return Apply("add", (top, Apply("log", (total,), dtype)), dtype, node.name)
+    prefix = _prefix(node, index, reader, sum_dtype(node.dtype))
+    return log_of_sum(prefix("softmax", "max"), prefix("softmax", "sum"), node.name)
 
 
 SCANS: dict[str, Callable[[Node, Index, Reader], Expression]] = {
