@@ -12,6 +12,8 @@ from search_engine.recording import RecordedCall
 
 Role: TypeAlias = Literal["input", "parameter", "buffer", "constant", "output"]
 Policy: TypeAlias = Literal["match"]
+# Products of matrices, as torch's flags tell them apart.
+ProductKind: TypeAlias = Literal["matmul", "convolution"]
 Scalar: TypeAlias = "int | float | bool"
 
 ITEM_BYTES = {
@@ -93,6 +95,9 @@ class Task:
     limit_reason: str
     graph: Graph | None
     graph_reason: str | None = None
+    # Products that eager takes in TF32 on the device that it was captured on, in fp32 tasks: what
+    # else it is compared with there. None on a CPU, whatever torch's flags allow a GPU.
+    tf32: tuple[ProductKind, ...] = ()
     notes: tuple[str, ...] = ()  # what the user should know: reduced sizes, dropped draws
     further: tuple[Task, ...] = ()  # the same module at its other shapes, for one kernel each
 

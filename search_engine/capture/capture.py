@@ -18,7 +18,7 @@ from search_engine.capture.export import Names, Unsupported, export
 from search_engine.capture.inputs import Source, source_of
 from search_engine.capture.limit import Work, limit
 from search_engine.capture.loader import load, locate, quiet
-from search_engine.capture.observe import Observer, RandomState, attributes
+from search_engine.capture.observe import Observer, RandomState, attributes, tf32_products
 from search_engine.capture.outputs import shared, taken_apart
 from search_engine.capture.parts import check_arguments, check_parts
 from search_engine.capture.probe import probe
@@ -96,7 +96,7 @@ def _at(
     del result, outputs
     kind = type(module).__qualname__
     task = _task(request, path, kind, source, module, call, specs, work, facts)
-    task = attrs.evolve(task, graph=graph, graph_reason=reason)
+    task = attrs.evolve(task, graph=graph, graph_reason=reason, tf32=tf32_products(device))
     inputs, template = _template(module, call, source)
     captured = Captured(task, module, device, source, inputs, template, structure, twice)
     probe(captured, dynamic=observer.dynamic_op)

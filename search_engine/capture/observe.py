@@ -21,6 +21,7 @@ from torch.utils._pytree import tree_leaves
 
 from search_engine.capture.cost import cost_of, name_of
 from search_engine.capture.limit import Work
+from search_engine.task import ProductKind
 
 # Read only where an index points, so at most as much as comes out.
 _GATHERS = frozenset(("embedding", "index", "index_select", "gather", "select", "masked_select"))
@@ -155,14 +156,24 @@ def _product_dtype(tensor: torch.Tensor, *, convolution: bool) -> str:
     name = str(tensor.dtype).removeprefix("torch.")
     if name != "float32":
         return name
+    return "tf32" if _tf32_allowed("convolution" if convolution else "matmul") else "float32"
+
+
+def _tf32_allowed(kind: ProductKind) -> bool:
     try:
-        if convolution:
-            tf32 = torch.backends.cudnn.allow_tf32
-        else:
-            tf32 = torch.get_float32_matmul_precision() != "highest"
+        if kind == "convolution":
+            return bool(torch.backends.cudnn.allow_tf32)
+        return torch.get_float32_matmul_precision() != "highest"
     except RuntimeError:  # the user mixed torch's old and new precision settings
-        tf32 = False
-    return "tf32" if tf32 else "float32"
+        return False
+
+
+def tf32_products(device: str) -> tuple[ProductKind, ...]:
+    """The fp32 products that eager takes in TF32 on a torch device: none but on a GPU."""
+    if torch.device(device).type != "cuda":
+        return ()
+    kinds: tuple[ProductKind, ...] = ("matmul", "convolution")
+    return tuple(kind for kind in kinds if _tf32_allowed(kind))
 
 
 class RandomState:

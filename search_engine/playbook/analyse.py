@@ -61,6 +61,7 @@ def whole(task: Task) -> Piece:
         nodes={node.name: node for node in graph.nodes},
         tensors={tensor.name: tensor for tensor in task.tensors if tensor.role != "output"},
         outputs=tuple(outputs),
+        tf32=task.tf32,
     )
 
 
@@ -127,7 +128,7 @@ class Reader:
                 "No playbook idea covers places along a dimension that the output stores in "
                 "another order."
             )
-        return Program(rows, columns, tuple(stores))
+        return Program(rows, columns, tuple(stores), self.piece.tf32)
 
     def _output_index(self, shape: tuple[int, ...]) -> Index:
         """An output of the largest size is indexed by all axes, a smaller one by broadcasting."""

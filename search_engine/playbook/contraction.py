@@ -81,6 +81,12 @@ class Contraction:
         return math.prod(axis.size for axis in self.columns)
 
     @property
+    def products(self) -> tuple[int, ...]:
+        """TF32 products that an fp32 one may be taken as: three, or one where eager takes one."""
+        kind = "convolution" if self.convolution else "matmul"
+        return (3, 1) if kind in self.program.tf32 else (3,)
+
+    @property
     def batches(self) -> int:
         """Independent products of matrices."""
         return math.prod(axis.size for axis in self.batch)

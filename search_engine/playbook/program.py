@@ -26,6 +26,7 @@ from search_engine.playbook.expression import (
     statistics,
     walk,
 )
+from search_engine.task import ProductKind
 
 # What a grid-stride loop may add to an index past the end of the tensor.
 _STEP = 2**26
@@ -67,6 +68,7 @@ class Program:
     rows: tuple[Axis, ...]
     columns: tuple[Axis, ...]
     stores: tuple[Store, ...]
+    tf32: tuple[ProductKind, ...] = ()  # products that eager takes in TF32, as in the task
 
     @property
     def axes(self) -> tuple[Axis, ...]:

@@ -10,7 +10,7 @@ from attrs import frozen
 from search_engine.graph import Graph, Node
 from search_engine.playbook.index import ZERO, Affine, Index, SplitAxis, regroup
 from search_engine.playbook.program import Axis, Unsupported
-from search_engine.task import TensorSpec
+from search_engine.task import ProductKind, TensorSpec
 
 # The axis of an output with a single element: every access walks it, by one.
 ONE = "one"
@@ -30,6 +30,7 @@ class Piece:
     nodes: Mapping[str, Node]
     tensors: Mapping[str, TensorSpec]
     outputs: tuple[tuple[TensorSpec, str], ...]
+    tf32: tuple[ProductKind, ...] = ()  # as in the task
 
 
 class Space:

@@ -93,7 +93,7 @@ class Steps:
             if ref in self.place and ref not in own
         }
         tensors = {**self.inputs, **{name: self._memory[name] for name in outside}}
-        return Piece(self.graph, nodes, tensors, tuple(outputs))
+        return Piece(self.graph, nodes, tensors, tuple(outputs), self.task.tf32)
 
     def signature(self, begin: int, end: int) -> Hashable:
         """What a stretch computes, whatever its values are called: layers repeat themselves."""

@@ -26,7 +26,7 @@ class TileTensorCores(TiledIdea):
             (3, 1),
             "data type and precision",
             "Three TF32 products (high and low parts) keep fp32's accuracy; one is enough where "
-            "torch's own flags let convolutions use TF32, as they do by default.",
+            "eager itself takes one: on a GPU, where torch's flags allow it.",
         ),
     }
 
@@ -48,10 +48,10 @@ class TileTensorCores(TiledIdea):
                 f"{ratio:.1f} times the rate of the fp32 units, with their accuracy, since the "
                 f"large products leave the tensor cores every 8 k's and are added in fp32"
             )
-            if c.convolution:
+            if 1 in c.products:
                 how += (
-                    ". Where torch's flags let cuDNN use TF32 (the default), eager itself takes "
-                    "one such product, and a variant with one is as accurate as eager"
+                    ". Torch's flags let eager itself take one such product here, and a variant "
+                    "with one is as accurate as eager"
                 )
         return (
             f"The task multiplies {sizes(c)}: {c.flops / 1e9:.3g} GFLOP over "

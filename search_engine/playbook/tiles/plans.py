@@ -99,9 +99,8 @@ def valid(c: Contraction, variant: Variant, unit: Unit, facts: DeviceFacts) -> b
     if unit == "registers" and -(-tiles // split) * made.shape.k > _LONGEST_SUM:
         return False
     if unit == "tensor_cores":
-        split_tf32 = made.plan.word.dtype == "float32"
-        if made.plan.products not in ((1, 3) if split_tf32 and c.convolution else
-                                      (3,) if split_tf32 else (1,)):  # fmt: skip
+        allowed = c.products if made.plan.word.dtype == "float32" else (1,)
+        if made.plan.products not in allowed:
             return False
     blocks = -(-c.left.count // m) * -(-c.right.count // n) * c.batches * split
     outputs = c.left.count * c.right.count * c.batches
@@ -124,7 +123,7 @@ def offered(c: Contraction, unit: Unit, facts: DeviceFacts) -> Sequence[Variant]
         if valid(c, variant, unit, facts)
     ]
     found.sort(key=lambda pair: pair[0])
-    # A tile once: its best split. One product meets the bound only under flags that allow it.
+    # A tile once: its best split, with either number of products.
     kept: dict[tuple[str, int], Variant] = {}
     for _, variant in found:
         number = variant.number("products") if unit == "tensor_cores" else 1
@@ -150,8 +149,7 @@ def _candidates(c: Contraction, unit: Unit) -> Iterator[Variant]:
     narrow = any(access(operand).vec == 1 for operand in (c.left, c.right))
     copies, stages = ("registers", 2) if narrow and unit == "tensor_cores" else ("async", 3)
     taps = "outside" if channels_inside(c, depth) else "inside"
-    several = half or unit == "registers"
-    products = (1,) if several else (3, 1) if c.convolution else (3,)
+    products = (1,) if half or unit == "registers" else c.products
     for tile in TILES:
         m, n = (int(size) for size in tile.split("x"))
         if (m > 32 and m >= 4 * c.left.count) or (n > 64 and n >= 4 * c.right.count):

@@ -1,10 +1,12 @@
 """Which axes are batch, m, n and k, and what is no contraction."""
 
 import pytest
+from attrs import evolve
 
 from search_engine.hardware import H200
 from search_engine.playbook.analyse import analyse
 from search_engine.playbook.contraction import match
+from search_engine.playbook.ideas import ALL
 from search_engine.playbook.program import Unsupported
 from search_engine.playbook.tiles import plans
 from search_engine.playbook.tiles.idea import KNOBS
@@ -130,3 +132,28 @@ def test_long_sums_are_split_where_one_accumulator_would_lose_digits(take):
     offered = plans.offered(c, "registers", H200)
     assert offered
     assert all(variant.number("split") >= 4 for variant in offered)
+
+
+def products_offered(task):
+    """Numbers of TF32 products that the variants of the task's tiles have, and what is valid."""
+    program = analyse(task)
+    idea = next(idea for idea in ALL if idea.key == "tile_tensor_cores")
+    variants = idea.variants(program, H200)
+    valid = {n for n in (1, 3) if idea.valid(program, variants[0].changed("products", n), H200)}
+    return {variant.number("products") for variant in variants}, valid
+
+
+@pytest.mark.parametrize(
+    ("inputs", "forward", "kind"),
+    [
+        ("x=float32[16, 64, 34, 34], w=float32[64, 64, 3, 3]", "F.conv2d(x, w)", "convolution"),
+        ("x=float32[512, 512], w=float32[512, 512]", "x @ w", "matmul"),
+    ],
+)
+def test_one_tf32_product_only_where_eager_takes_one(take, inputs, forward, kind):
+    task = take(inputs, f"return {forward}", "pass", "x, w").task
+    assert task.tf32 == ()  # captured on the CPU: eager's products are fp32's, whatever the flags
+    assert products_offered(task) == ({3}, {3})
+    other = "matmul" if kind == "convolution" else "convolution"
+    assert products_offered(evolve(task, tf32=(other,))) == ({3}, {3})
+    assert products_offered(evolve(task, tf32=(kind,))) == ({1, 3}, {1, 3})
