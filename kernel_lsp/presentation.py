@@ -76,7 +76,7 @@ def share_phrase(recording: Recording) -> str:
 
 def recording_phrase(recording: Recording) -> str:
     """What was recorded of a class: ``38% of the step, 1,200 calls, x=float32[16, 64]``."""
-    calls = f"{recording.calls:,} call{'' if recording.calls == 1 else 's'}"
+    calls = _calls(recording.calls)
     if recording.variants:
         seen = recording.variants[0].description
         if len(recording.frequent) > 1:
@@ -261,7 +261,7 @@ def recording_markdown(recording: Recording, *, changed: bool) -> str:
     blocks = [_wrap(head + (". The class changed since: record again." if changed else ""))]
     blocks.append(_wrap(escape(_recorded_times(recording))))
     lines = [
-        _item(f"- {escape(variant.description)} · {variant.calls:,} calls")
+        _item(f"- {escape(variant.description)} · {_calls(variant.calls)}")
         for variant in recording.variants[:_VARIANTS]
     ]
     if not lines and recording.undescribed:
@@ -269,9 +269,13 @@ def recording_markdown(recording: Recording, *, changed: bool) -> str:
     return "\n\n".join(filter(None, [*blocks, "\n".join(lines)])) + "\n"
 
 
+def _calls(count: int) -> str:
+    return f"{count:,} call{'' if count == 1 else 's'}"
+
+
 def _recorded_times(recording: Recording) -> str:
     share, own = share_phrase(recording), recording.self_share
-    parts = [f"{recording.calls:,} calls"]
+    parts = [_calls(recording.calls)]
     if recording.seconds is not None:
         parts.append(f"{time_text(recording.seconds)} each")
     if share and own is not None:

@@ -6,6 +6,7 @@ Editors send the settings as initialization options and as the configuration sec
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -64,6 +65,18 @@ LEAST: dict[str, float] = {
     "stop_at_limit": 0.01, "sweep_seconds": 0.1, "import_timeout": 0.1, "kernel_timeout": 0.1,
     "cache_gigabytes": 0.05,
 }  # fmt: skip
+
+
+def out_of_range(name: str, value: float) -> str:
+    """What a setting's value must be and is not; empty for one that will do.
+
+    NaN compares with nothing: a search of NaN minutes would never end.
+    """
+    if not math.isfinite(value):
+        return f"must be a finite number, not {value:g}"
+    if value < LEAST.get(name, value):
+        return f"must be at least {LEAST[name]:g}, not {value:g}"
+    return ""
 
 
 def camel(name: str) -> str:
@@ -143,11 +156,7 @@ def _value(attribute: Attribute[Any], item: object) -> tuple[Any, str]:
         return item, "a list of names"
     whole = isinstance(default, int)
     kinds = (int,) if whole else (int, float)
-    if (
-        isinstance(item, bool)
-        or not isinstance(item, kinds)
-        or (least is not None and item < least)
-    ):
+    if isinstance(item, bool) or not isinstance(item, kinds) or out_of_range(attribute.name, item):
         kind = "a whole number" if whole else "a number"
         return item, kind if least is None else f"{kind} of {least:g} or more"
     return (item if whole else float(item)), ""

@@ -17,6 +17,7 @@ from attrs import frozen
 
 from search_engine.data_folder import data_folder, file_system, on_network
 from search_engine.errors import KernelLspError, SetupError
+from search_engine.hardware import GPUS
 
 _TRIVIAL = 'extern "C" __global__ void trivial(float* x) { x[threadIdx.x] = 1.0f; }'
 _COOPERATIVE = (
@@ -64,6 +65,7 @@ def report() -> Report:
         _guarded("ninja", _ninja),
         _guarded("seccomp", _seccomp),
         _landlock(),
+        _targets(),
         folder,
     )
     base = bool(torch_check.ok and folder.ok and sys.platform == "linux")
@@ -227,6 +229,11 @@ def _landlock() -> Check:
         return Check("Landlock", True, f"version {version} of its interface")
     advice = "the compiler's reading is limited by a check of its includes only"
     return Check("Landlock", None, "none", advice)
+
+
+def _targets() -> Check:
+    """GPUs that limit and estimate can be given for: what `--target` takes."""
+    return Check("targets", True, ", ".join(sorted(GPUS)))
 
 
 def _data_folder() -> Check:

@@ -161,17 +161,19 @@ H200 = DeviceFacts(
     half_flops=989e12,
     **_HOPPER,
 )
-# NVIDIA HGX B200 datasheet, an eighth of the board's rates (tensor rates are with sparsity: half of
-# them); DRAM: "NVIDIA Blackwell Architecture Technical Brief"; L2: Blackwell tuning guide, section
-# "Increased L2 capacity". SMs as the driver tells (Chips and Cheese, "Nvidia's B200", 2025). The
-# clock is derived: the fp32 rate over 256 a clock and SM.
+# NVIDIA Blackwell datasheet (GB200 NVL72, HGX B200), "Individual Blackwell GPU specifications",
+# column "HGX B200" (tensor rates are with sparsity: half of them). Its 7.7 TB/s are the driver's
+# 7,680 bits at 3,996 MHz (pytorch/ao, pull request 4002); the 8 TB/s of the architecture's
+# technical brief are GB200's. L2: Blackwell tuning guide, section "Increased L2 capacity". SMs as
+# the driver tells (the same pull request; Chips and Cheese, "Nvidia's B200", 2025). The clock is
+# derived: the fp32 rate over 256 a clock and SM.
 B200 = DeviceFacts(
     key="b200",
     name="NVIDIA B200",
     sm_count=148,
     clock_hz=1.98e9,
     l2_bytes=126 * 2**20,
-    dram_bytes_per_second=_copy_rate(8.0e12),
+    dram_bytes_per_second=_copy_rate(7.7e12),
     fp32_flops=75e12,
     fp64_flops=37e12,
     tf32_flops=1.1e15,

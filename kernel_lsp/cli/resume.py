@@ -13,7 +13,7 @@ from kernel_lsp.cli.run_json import summary
 from kernel_lsp.cli.target import RUN_HELP, find_run, read_target
 from kernel_lsp.cli.watch import launch, see_through
 from kernel_lsp.engine import Engine
-from kernel_lsp.settings import LEAST
+from kernel_lsp.settings import out_of_range
 from search_engine.errors import KernelLspError
 from search_engine.settings import SearchSettings
 from search_engine.source import fingerprint
@@ -65,8 +65,8 @@ def _say_finished(found: Run, *, as_json: bool) -> None:
 def _settings(found: Run, options: argparse.Namespace) -> SearchSettings:
     for name in ("rounds", "minutes"):
         given = getattr(options, name)
-        if given is not None and given < LEAST[name]:
-            raise KernelLspError(f"--{name} must be at least {LEAST[name]:g}, not {given:g}.")
+        if given is not None and (problem := out_of_range(name, given)):
+            raise KernelLspError(f"--{name} {problem}.")
     settings = found.settings
     if options.rounds is not None:
         done = max((record.round for record in found.ideas), default=0)

@@ -6,7 +6,7 @@ import argparse
 
 import attrs
 
-from kernel_lsp.settings import LEAST
+from kernel_lsp.settings import LEAST, out_of_range
 from search_engine.errors import KernelLspError
 from search_engine.settings import SearchSettings
 
@@ -35,8 +35,7 @@ def settings_from(options: argparse.Namespace) -> SearchSettings:
         for attribute in attrs.fields(SearchSettings)
         if (value := getattr(options, attribute.name, None)) is not None
     }
-    for name, least in LEAST.items():
-        if name in given and given[name] < least:
-            option = "--" + name.replace("_", "-")
-            raise KernelLspError(f"{option} must be at least {least}, not {given[name]}.")
+    for name in LEAST:
+        if name in given and (problem := out_of_range(name, given[name])):
+            raise KernelLspError(f"--{name.replace('_', '-')} {problem}.")
     return SearchSettings(**given)

@@ -40,6 +40,7 @@ def test_unknown_keys_share_one_sentence() -> None:
         ({"search": {"rounds": 2.5}}, "a whole number"),
         ({"search": {"rounds": True}}, "a whole number"),
         ({"search": {"minutes": "long"}}, "a number"),
+        ({"search": {"minutes": float("nan")}}, "a number of 0.05 or more"),
         ({"search": {"unguarded": "yes"}}, "true or false"),
         ({"search": {"proposers": "playbook"}}, "a list of names"),
         ({"search": {"proposers": []}}, "a list of names"),

@@ -9,6 +9,7 @@ import pytest
 
 from search_engine import doctor, serial
 from search_engine.errors import SetupError
+from search_engine.hardware import GPUS
 
 
 @pytest.fixture
@@ -44,6 +45,10 @@ def test_this_machine_can_run_searches_and_the_report_is_plain_data(data):
 def test_every_missing_thing_comes_with_advice(data, quick):
     for check in doctor.report().checks:
         assert check.ok is not False or check.advice, check
+
+
+def test_targets_are_listed_by_the_names_that_settings_take(data, quick):
+    assert named(doctor.report(), "targets").found.split(", ") == sorted(GPUS)
 
 
 def test_a_folder_that_cannot_be_written_is_told(monkeypatch, tmp_path, quick):

@@ -285,8 +285,12 @@ def test_a_diff_says_where_a_line_has_no_end(finished: str, net: Path) -> None:
         assert "\\ No newline at end of file\n" in delivery_diff(store.run(finished))
 
 
-def test_a_negative_timeout_is_refused(
-    data: Path, net: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("option", "value", "says"),
+    [("--kernel-timeout", "-1", "at least 0.1"), ("--minutes", "nan", "a finite number")],
+)
+def test_a_number_out_of_range_is_refused(
+    data: Path, net: Path, capsys: pytest.CaptureFixture[str], option: str, value: str, says: str
 ) -> None:
-    assert main(["optimize", str(net), "--kernel-timeout", "-1"]) == 2
-    assert "--kernel-timeout must be at least 0.1" in capsys.readouterr().err
+    assert main(["optimize", str(net), option, value]) == 2
+    assert f"{option} must be {says}, not {value}" in capsys.readouterr().err

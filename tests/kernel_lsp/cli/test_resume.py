@@ -73,6 +73,8 @@ def test_a_changed_class_needs_a_new_search(stopped, net: Path, engine_stub, cap
 def test_usage(stopped, capsys):
     assert main(["resume", stopped, "--rounds", "0"]) == 2
     assert "--rounds must be at least 1" in capsys.readouterr().err
+    assert main(["resume", stopped, "--minutes", "nan"]) == 2
+    assert "--minutes must be a finite number" in capsys.readouterr().err
 
 
 def test_an_interpreter_that_is_not_there_fails_the_run(stopped, capsys):

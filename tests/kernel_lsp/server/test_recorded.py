@@ -26,7 +26,7 @@ def recording(net: Path, **known) -> Recording:
             "fingerprint": fingerprint(net.read_text(), "Net"), "device": "NVIDIA H200",
             "calls": 1200, "graded": 1000, "seconds": 2e-4, "share": 0.384, "self_share": 0.12,
             "variants": (RecordedCall("Net(), x=float32[16, 64]", 1100, state="s"),
-                         RecordedCall("Net(), x=float32[7, 64]", 100, state="s")),
+                         RecordedCall("Net(), x=float32[7, 64]", 1, state="s")),
             **known,
         }
     )  # fmt: skip
@@ -48,6 +48,8 @@ async def test_the_lens_says_the_share_and_the_hover_the_rest(start, bare, inter
     assert "1,200 calls, 0.200 ms each, 38% of the step, 12% without the modules in it" in text
     assert "In 1,000 of them gradients were enabled" in text
     assert "x=float32\\[16, 64\\] · 1,100 calls" in text
+    assert "x=float32\\[7, 64\\] · 1 call" in text
+    assert "1 calls" not in text
     answer = await editor.execute(SHOW_RUN, {"uri": bare.as_uri(), "qualname": "Net"})
     assert answer["run"] is None
     assert "1,100 calls" in (data / "shown" / "recorded" / "Net.md").read_text()
