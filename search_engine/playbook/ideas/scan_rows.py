@@ -60,11 +60,12 @@ class ScanRows(PlaybookIdea):
             f"tile's total is carried to the next. {row_shape.there_are(program)}, "
             f"and each is read once and written once: {words.size(read + written)}."
         )
-        if program.row_count < facts.sm_count:
+        parts = [variant.number("parts") > 1 for variant in self.variants(program, facts)]
+        if any(parts):
             text += (
                 f" {words.counted(program.row_count, 'row')} would keep few of "
-                f"{facts.sm_count} multiprocessors busy: rows are cut into parts, whose totals "
-                f"come first, from one more reading."
+                f"{facts.sm_count} multiprocessors busy: {'all' if all(parts) else 'some'} "
+                f"variants cut rows into parts, whose totals come first, from one more reading."
             )
         return text
 

@@ -125,3 +125,11 @@ def test_plans_that_differ_by_their_cuts_say_so(take):
     titles = [idea.title for idea in book.ideas(task, History(1, (), (), None, 1e-6), 8)]
     assert any("; cut after " in title for title in titles)
     assert len(set(titles)) == len(titles)
+
+
+def test_rows_are_said_to_be_cut_only_where_a_variant_does(take):
+    idea = IDEAS["scan_rows"]
+    short = analyse(take("x=float32[7, 131]", "return x.cumsum(1)").task)
+    assert "into parts" not in idea.why(short, H200)
+    long = analyse(take("x=float32[2, 1000000]", "return x.cumsum(1)").task)
+    assert "variants cut rows into parts" in idea.why(long, H200)
