@@ -39,6 +39,8 @@ _RESHAPES = frozenset(
         "to.dtype_layout", "to.device",
     )
 )  # fmt: skip
+# Regions of the graph that autocast or grad mode was set for: where each has its body.
+_REGIONS = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
 _USER_LINE = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -66,7 +68,7 @@ def export(module: torch.nn.Module, call: Call, names: Names, path: str) -> Grap
         with torch.no_grad(), warnings.catch_warnings(), _flat(module, call, names) as tensors:
             warnings.simplefilter("ignore")
             program = torch.export.export(module, tensors, strict=False)
-            functional = not any(_in_place(node) for node in program.graph.nodes)
+            functional = not any(_in_place(node) for node in _all_nodes(program))
             if not functional:
                 program = program.run_decompositions({})
     except Exception as error:
@@ -102,6 +104,19 @@ def _flat(module: torch.nn.Module, call: Call, names: Names) -> Iterator[tuple[t
             vars(module)["forward"] = before
 
 
+def _kind(node: torch.fx.Node) -> str:
+    """The name of a higher-order operator, ``wrap_with_autocast``; empty for any other node."""
+    target = node.target
+    return target.name() if isinstance(target, torch._ops.HigherOrderOperator) else ""
+
+
+def _all_nodes(program: torch.export.ExportedProgram) -> Iterator[torch.fx.Node]:
+    """The nodes of the graph and of the regions in it."""
+    for part in program.graph_module.modules():
+        if isinstance(part, torch.fx.GraphModule):
+            yield from part.graph.nodes
+
+
 def _in_place(node: torch.fx.Node) -> bool:
     schema = getattr(node.target, "_schema", None)
     return node.op == "call_function" and schema is not None and bool(schema.is_mutable)
@@ -130,22 +145,14 @@ class _Reader:
         self._skipped = skipped  # operators that stand for their first argument
         self._names = names
         self._values: dict[str, Argument] = {}  # of fx nodes by name: a Ref or a literal
+        self._parts: dict[str, tuple[Argument, ...]] = {}  # what regions give, by fx node
         self._inputs: list[str] = []
         self._nodes: list[Node] = []
         self._taken = {*names.inputs, *names.state.values(), *names.outputs}
 
     def graph(self) -> Graph:
         self._placeholders()
-        outputs: list[Argument] = []
-        for node in self._program.graph.nodes:
-            if node.op == "call_function":
-                self._call(node)
-            elif node.op == "output":
-                outputs = [self._argument(a) for a in node.args[0]]
-            elif node.op == "get_attr":
-                raise Unsupported(
-                    "forward uses control flow operators, so there is no plain graph."
-                )
+        outputs = self._body(self._program.graph_module)
         pairs = []
         for name, value in zip(self._names.outputs, outputs, strict=True):
             if not isinstance(value, Ref):
@@ -157,6 +164,44 @@ class _Reader:
             nodes=_needed(self._nodes, [value for _, value in pairs]),
             outputs=tuple(pairs),
         )
+
+    def _body(self, module: torch.fx.GraphModule) -> tuple[Argument, ...]:
+        """Read all calls of the graph, or of a region in it; what it gives."""
+        outputs: tuple[Argument, ...] = ()
+        for node in module.graph.nodes:
+            if node.op == "call_function" and _kind(node) in _REGIONS:
+                self._region(node, module)
+            elif node.op == "call_function":
+                self._call(node)
+            elif node.op == "output":
+                outputs = tuple(self._argument(a) for a in node.args[0])
+            elif node.op == "get_attr" and any(_kind(user) not in _REGIONS for user in node.users):
+                raise Unsupported(
+                    "forward uses control flow operators, so there is no plain graph."
+                )
+        return outputs
+
+    def _region(self, node: torch.fx.Node, module: torch.fx.GraphModule) -> None:
+        """A part of forward under ``torch.autocast(..., enabled=False)`` or a grad mode.
+
+        Capture runs forward without either, so that the part is what it says.
+        """
+        place = _REGIONS[_kind(node)]
+        if _kind(node) == "wrap_with_autocast" and node.args[2]:
+            raise Unsupported(
+                "forward turns autocast on, which converts by operator: convert with .to() instead."
+            )
+        body: Any = node.args[place]
+        part = module.get_submodule(str(body.target))
+        assert isinstance(part, torch.fx.GraphModule), f"{node.target} of {body.target}"
+        given = [self._argument(a) for a in node.args[place + 1 :]]
+        outside, self._values = self._values, {}
+        holes = [inner for inner in part.graph.nodes if inner.op == "placeholder"]
+        for hole, value in zip(holes, given, strict=True):
+            self._values[hole.name] = value
+        found = self._body(part)
+        self._values = outside
+        self._parts[node.name] = found
 
     def _placeholders(self) -> None:
         """Bind placeholders to contract names, and scalars to their values."""
@@ -219,6 +264,10 @@ class _Reader:
 
     def _getitem(self, node: torch.fx.Node) -> None:
         source: Any = node.args[0]
+        if source.name in self._parts and _kind(source) in _REGIONS:
+            position: Any = node.args[1]
+            self._values[node.name] = self._parts[source.name][position]
+            return
         op = str(source.target)
         args = tuple(self._argument(a) for a in source.args)
         kwargs = {key: self._argument(a) for key, a in source.kwargs.items()}
