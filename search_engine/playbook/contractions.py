@@ -188,16 +188,28 @@ def _einsum(node: Node, index: Index, reader: Reader) -> Expression:
     assert isinstance(equation, str)
     assert isinstance(operands, tuple)
     text = equation.replace(" ", "")
-    if len(operands) != 2 or "." in text:
+    if len(operands) != 2:
         raise Unsupported(f"No playbook idea covers the einsum {equation!r} yet.")
+    names = [_name(value, node) for value in operands]
     inputs, arrow, out = text.partition("->")
-    labels = inputs.split(",")
     if not arrow:
-        once = [c for c in sorted(set(inputs)) if c != "," and inputs.count(c) == 1]
-        out = "".join(once)
+        once = [c for c in sorted(set(inputs)) if c not in ",." and inputs.count(c) == 1]
+        out = ("..." if "..." in inputs else "") + "".join(once)
+    labels = inputs.split(",")
+    # The dimensions behind the dots broadcast: the last of them have the same labels.
+    free = [c for c in _LETTERS if c not in text]
+    counts = [
+        len(reader.shape(name)) - len(own.replace("...", ""))
+        for name, own in zip(names, labels, strict=True)
+    ]
+    most = max((n for n, own in zip(counts, labels, strict=True) if "..." in own), default=0)
+    labels = [
+        own.replace("...", "".join(free[most - count : most]))
+        for own, count in zip(labels, counts, strict=True)
+    ]
+    out = out.replace("...", "".join(free[:most]))
     if any(len(set(own)) < len(own) for own in (*labels, out)):
         raise Unsupported(f"No playbook idea covers the diagonal in the einsum {equation!r} yet.")
-    names = [_name(value, node) for value in operands]
     return _labelled(node, index, reader, names, labels, out)
 
 
@@ -217,7 +229,7 @@ def _tensordot(node: Node, index: Index, reader: Reader) -> Expression:
 # --- convolutions --------------------------------------------------------------------------
 
 
-def _each(value: Argument, rank: int) -> list[int]:
+def each(value: Argument, rank: int) -> list[int]:
     """A number for every spatial dimension; one stands for all."""
     listed = value if isinstance(value, tuple) else (value,)
     numbers = [int(v) for v in listed]  # type: ignore[arg-type]
@@ -231,7 +243,7 @@ def _paddings(node: Node, rank: int, taps: Sequence[int], dilation: Sequence[int
         return [0] * rank
     if padding == "same":
         return [d * (t - 1) // 2 for d, t in zip(dilation, taps, strict=True)]
-    return _each(padding, rank)
+    return each(padding, rank)
 
 
 def _convolution(node: Node, index: Index, reader: Reader) -> Expression:
@@ -250,8 +262,8 @@ def _convolution(node: Node, index: Index, reader: Reader) -> Expression:
         index = (ZERO, *index)
     groups = argument(node, 8 if general else 6, "groups", 1)
     assert isinstance(groups, int)
-    stride = _each(argument(node, 3, "stride", 1), rank)
-    dilation = _each(argument(node, 5, "dilation", 1), rank)
+    stride = each(argument(node, 3, "stride", 1), rank)
+    dilation = each(argument(node, 5, "dilation", 1), rank)
     padding = _paddings(node, rank, weight[2:], dilation)
     channel, *taps = reader.reduced(weight[1:])
     position = tuple(

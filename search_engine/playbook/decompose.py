@@ -182,10 +182,12 @@ def broadcast_shape(shapes: Sequence[Shape]) -> Shape:
 def decomposed(graph: Graph, tensors: dict[str, Tensor]) -> Graph:
     """The graph without composite operators; ``tensors`` are its inputs."""
     from search_engine.playbook.attention import ATTENTION
+    from search_engine.playbook.cells import CELLS
     from search_engine.playbook.losses import LOSSES
     from search_engine.playbook.rearranged import REARRANGED
+    from search_engine.playbook.transposed import TRANSPOSED
 
-    rules = {**COMPOSITES, **LOSSES, **ATTENTION, **REARRANGED}
+    rules = {**COMPOSITES, **LOSSES, **ATTENTION, **CELLS, **REARRANGED, **TRANSPOSED}
     values = dict(tensors)
     nodes: list[Node] = []
     for node in graph.nodes:

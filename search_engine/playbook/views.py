@@ -104,6 +104,16 @@ def _select(node: Node, index: Index, reader: Reader) -> tuple[str, Index]:
     return name, (*index[:dim], Affine((), position), *index[dim:])
 
 
+def _unfold(node: Node, index: Index, reader: Reader) -> tuple[str, Index]:
+    """``unfold(x, dim, size, step)``: windows along a dimension, each in a new last one."""
+    name = source(node)
+    *outer, within = index
+    dim = _integer(argument(node, 1, "dimension")) % max(len(outer), 1)
+    start = outer[dim].scaled(_integer(argument(node, 3, "step")))
+    outer[dim] = Affine((*start.terms, *within.terms), start.constant + within.constant)
+    return name, tuple(outer)
+
+
 def _dropout(node: Node, index: Index, reader: Reader) -> tuple[str, Index]:
     if argument(node, 2, "train", False) and argument(node, 1, "p", 0.5) != 0:
         raise Unsupported(f"No playbook idea covers {node.op} in training mode: it is random.")
@@ -161,6 +171,7 @@ VIEWS: dict[str, View] = {
     "narrow": _narrow,
     "select": _select,
     "flip": _flip,
+    "unfold": _unfold,
     **dict.fromkeys(["dropout", "feature_dropout", "alpha_dropout", "native_dropout"], _dropout),
 }  # fmt: skip
 

@@ -24,6 +24,9 @@ MOVES = [
     "F.pad(x, (1, 2, 0, 3), mode='replicate')",
     "F.pad(x, (1, 2, 2, 3), mode='circular')",
     "F.pad(x, (1, -2, 2, 3), value=0.5)",
+    "x.unfold(3, 3, 2)",
+    "x.unfold(2, 2, 2).unfold(3, 3, 3)",
+    "x.unfold(2, 3, 1).amax(-1)",
     "torch.max(x, x.flip(3))",
     "torch.min(x, x[:, :1]).max(1).values",
 ]
