@@ -92,10 +92,12 @@ def _batch_norm(node: Node, index: Index, reader: Reader) -> Expression:
     here = cast(reader.value(name, index), dtype)
     centred = Apply("sub", (here, reader.operand(mean, channel, dtype)), dtype, "centred")
     eps = argument(node, 7, "eps", 1e-5)
-    rstd = _rsqrt(reader.operand(var, channel, dtype), eps, dtype, "rstd")
-    value = Apply("mul", (centred, rstd), dtype, node.name)
+    scale = _rsqrt(reader.operand(var, channel, dtype), eps, dtype, "rstd")
     weight, bias = argument(node, 1, "weight"), argument(node, 2, "bias")
-    return _affine(value, weight, bias, channel, node, reader, dtype)
+    if weight is not None:  # one factor per channel: an element is rounded once less
+        scale = Apply("mul", (scale, reader.operand(weight, channel, dtype)), dtype, "scale")
+    value = Apply("mul", (centred, scale), dtype, node.name)
+    return _affine(value, None, bias, channel, node, reader, dtype)
 
 
 NORMS: dict[str, Reduction] = {

@@ -70,19 +70,19 @@ class FuseChain(PlaybookIdea):
         moved = f"{words.size(read + written)}, {words.time(least)} at the copy bandwidth of "
         if len(operators) == 1:
             text = (
-                f"The module is one pointwise operator ({operators[0]}) on {elements}. At best "
+                f"There is one pointwise operation ({operators[0]}) on {elements}. At best "
                 f"each input is read once and each output written once: {moved}{facts.name}."
             )
         elif operators:
             text = (
-                f"The module is a chain of {len(operators)} pointwise operations "
+                f"There are {len(operators)} pointwise operations "
                 f"({', '.join(operators[:6])}{', …' if len(operators) > 6 else ''}) on {elements}. "
-                f"Run one by one, each reads its operands from device memory and writes its result "
-                f"back. Fused, every input is read once and every output written once, and "
+                f"Run one by one, each would read its operands from device memory and write its "
+                f"result back. Fused, every input is read once and every output written once, and "
                 f"intermediates stay in registers: {moved}{facts.name}."
             )
         else:
-            text = f"The module copies {elements}: {moved}{facts.name}."
+            text = f"All there is to do is to copy {elements}: {moved}{facts.name}."
         if least < cost.LAUNCH:
             return f"{text} That is less than a launch takes: what counts is to launch only once."
         size = self._vector(program) * program.narrowest_item

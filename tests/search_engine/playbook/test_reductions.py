@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from search_engine.contract.parse import parse
 from search_engine.hardware import H200
 from search_engine.playbook.analyse import analyse
+from search_engine.playbook.expression import Apply, loads, walk
 from search_engine.playbook.idea import Variant
 from search_engine.playbook.ideas import ALL
 
@@ -118,6 +119,15 @@ def test_norms_by_group_instance_and_batch(take, means, name):
     inputs, init = NORMS[name]
     plan = means(take(inputs, "return self.n(x)", init))
     assert len(plan.stages) == 1
+
+
+def test_batch_norm_rounds_an_element_three_times(take):
+    """Subtract, scale, shift: what is the same for a channel is multiplied before."""
+    init = "self.n = nn.BatchNorm1d(5)"
+    (store,) = analyse(take("x=float32[6, 5]", "return self.n(x)", init).task).stores
+    applied = [node for node in walk(store.value) if isinstance(node, Apply)]
+    of_x = [node.op for node in applied if "x" in {load.tensor for load in loads(node)}]
+    assert sorted(of_x) == ["add", "mul", "sub"]
 
 
 PAIRS = [
