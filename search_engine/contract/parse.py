@@ -270,7 +270,7 @@ class _Parser:
     def _tune(self, text: str, line: int, column: int) -> None:
         match = _TUNE.match(text)
         values = tuple(v.strip() for v in match["values"].split("|")) if match else ()
-        if match is None or not all(_TUNE_VALUE.match(value) for value in values):
+        if match is None or not all(map(_is_value, values)):
             message = "expected `NAME = value | value | value`, each a number or a name"
             self.findings.append(Finding("tune-syntax", message, line, column))
             return
@@ -278,6 +278,11 @@ class _Parser:
             message = f"`{match['name']}` has two tune lines"
             self.findings.append(Finding("tune-syntax", message, line, column))
         self.tunes.append(Tune(match["name"], values, line))
+
+
+def _is_value(text: str) -> bool:
+    """A number or a name; commas stand between template arguments alone."""
+    return bool(_TUNE_VALUE.match(text)) and "," not in re.sub(r"<[^<>]*>", "", text)
 
 
 def parse(source: str) -> Kernel:

@@ -105,6 +105,7 @@ def test_a_malformed_line_says_where_and_what(text, column, expected, found):
         ("// scratch: p.q float32[2]", "scratch-syntax", "plain C name"),
         ("// tune: N", "tune-syntax", "NAME = value"),
         ("// tune: N = 1 | | 2", "tune-syntax", "NAME = value"),
+        ("// tune: N = 64, 128", "tune-syntax", "value | value"),
         ("// tune: N = 1; system()", "tune-syntax", "NAME = value"),
         ("int x; // tune: N = 1 | 2", "tune-syntax", "line of its own"),
         ("// launch: a.b<<<1, 1>>>(x)", "launch-syntax", "plain C name"),
