@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     with Store() as store:
         engine = Engine(store.path, options.interpreter)
         run_id = _start(store, target, settings)
-        launch(store, engine, run_id)
+        launch(store, engine, run_id, detach=options.detach)
         return see_through(store, engine, run_id, detach=options.detach, as_json=options.json)
 
 

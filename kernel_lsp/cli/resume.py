@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> int:
                 "and --path away to go on as it is."
             )
         engine = Engine(store.path, options.interpreter)
-        launch(store, engine, found.id)
+        launch(store, engine, found.id, detach=options.detach)
         return see_through(store, engine, found.id, detach=options.detach, as_json=options.json)
 
 

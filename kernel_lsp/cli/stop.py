@@ -22,5 +22,8 @@ def run(options: argparse.Namespace) -> int:
         if not found.active:
             raise KernelLspError(f"Run {found.id} has already ended ({found.status}).")
         store.request_stop(found.id)
-    console().print(f"Run {found.id} ends after the kernel it is working on.", markup=False)
+    console().print(
+        f"Run {found.id} ends now, once its best kernel so far is checked as delivered.",
+        markup=False,
+    )
     return 0

@@ -17,15 +17,29 @@ from search_engine.store.store import Store
 _POLL_SECONDS = 0.2
 
 
-def launch(store: Store, engine: Engine, run_id: str) -> None:
-    """Start the process of a run that nobody works on. Raises SetupError, the run failed then."""
-    if store.run(run_id).alive:
+def launch(store: Store, engine: Engine, run_id: str, *, detach: bool = False) -> None:
+    """Start the process of a run that nobody works on. Raises SetupError, the run failed then.
+
+    The lease of a killed process runs out only after a while. Who watches sees that then;
+    with ``detach`` nobody does, so the next beat is waited for.
+    """
+    if store.run(run_id).alive and (not detach or _beats(store, run_id)):
         return
     try:
         engine.start(run_id)
     except KernelLspError as error:
         store.finish(run_id, "failed", str(error))
         raise
+
+
+def _beats(store: Store, run_id: str) -> bool:
+    """Whether a process renews the run's lease, before the lease runs out."""
+    seen = store.lease_until(run_id)
+    while store.run(run_id).alive:
+        if store.lease_until(run_id) > seen:
+            return True
+        time.sleep(_POLL_SECONDS)
+    return not store.run(run_id).active  # it came to its end meanwhile
 
 
 def see_through(store: Store, engine: Engine, run_id: str, *, detach: bool, as_json: bool) -> int:
@@ -86,7 +100,9 @@ def watch(store: Store, engine: Engine, run_id: str, *, quiet: bool) -> Run:
                 asked = True
                 store.request_stop(run_id)
                 if not quiet:
-                    progress.print("Stopping after this kernel; Ctrl-C again leaves it to itself.")
+                    progress.print(
+                        "Stopping once its best is checked; Ctrl-C again leaves it to itself."
+                    )
 
 
 def _print_offer(run: Run) -> None:

@@ -158,6 +158,14 @@ class Reader(Database):
             ).fetchone()
         return row is None or bool(row["stop_requested"])
 
+    def lease_until(self, run_id: str) -> float:
+        """Unix time until which a search process holds the run; 0 where none does."""
+        with self._translated():
+            row = self._db.execute(
+                "SELECT lease_until FROM runs WHERE id = ?", (run_id,)
+            ).fetchone()
+        return 0.0 if row is None else float(row["lease_until"])
+
     def events(self, run_id: str, after: int = 0) -> list[Event]:
         """The log's lines with an id above ``after``."""
         with self._translated():

@@ -1,10 +1,13 @@
 """``kernel-lsp resume``: what goes on, what does not, and why."""
 
+import itertools
+import time
 from pathlib import Path
 
 import pytest
 
 from kernel_lsp.cli import main
+from search_engine.store import store as store_module
 from search_engine.store.store import Store
 
 ENDS = """
@@ -23,6 +26,15 @@ def stopped(finished: str) -> str:
         store.reopen(finished)
         store.finish(finished, "stopped", "Stopped.")
     return finished
+
+
+def reaches(condition) -> bool:
+    """Whether something comes to be, within half a minute."""
+    for _ in range(150):
+        if condition():
+            return True
+        time.sleep(0.2)
+    return False
 
 
 def test_a_stopped_run_goes_on(stopped, engine_stub, capsys):
@@ -49,6 +61,34 @@ def test_a_killed_run_is_taken_up(stopped, engine_stub, capsys):
     assert main(["resume", stopped, "--rounds", "2", "--interpreter", stub]) == 2
     assert "is queued: stop it first" in capsys.readouterr().err
     assert main(["resume", stopped, "--interpreter", stub]) == 1
+
+
+def test_a_run_killed_just_now_is_taken_up_with_nobody_watching(
+    stopped, engine_stub, capsys, monkeypatch
+):
+    monkeypatch.setattr(store_module, "LEASE_SECONDS", 1.0)
+    with Store() as store:
+        store.reopen(stopped)
+        assert store.claim(stopped, "killed")
+    assert main(["resume", stopped, "--detach", "--interpreter", engine_stub(ENDS)]) == 0
+    with Store() as store:
+        assert reaches(lambda: store.run(stopped).status == "finished")
+
+
+def test_a_run_that_somebody_works_on_is_left_to_them(stopped, engine_stub, capsys, monkeypatch):
+    monkeypatch.setattr(store_module, "LEASE_SECONDS", 60.0)
+    with Store() as store:
+        store.reopen(stopped)
+        assert store.claim(stopped, "alive")
+        held = Store.lease_until
+        # Each look finds the lease renewed.
+        renewed = itertools.count()
+        monkeypatch.setattr(
+            Store, "lease_until", lambda self, run_id: held(self, run_id) + next(renewed)
+        )
+        assert main(["resume", stopped, "--detach", "--interpreter", engine_stub(ENDS)]) == 0
+        assert store.run(stopped).status == "running"
+        assert all("up to round" not in event.message for event in store.events(stopped))
 
 
 def test_a_moved_file_is_pointed_to(stopped, net: Path, engine_stub, capsys):
