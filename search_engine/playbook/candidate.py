@@ -7,10 +7,10 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
+from search_engine.category import Category
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook.idea import Knobs, PlaybookIdea, Variant
 from search_engine.playbook.program import Program
-from search_engine.proposers._base import Category
 
 
 class Candidate(ABC):

@@ -9,10 +9,10 @@ from typing import ClassVar, TypeAlias
 
 from attrs import frozen
 
+from search_engine.category import Category
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook.program import Program
 from search_engine.playbook.source import Part, printed
-from search_engine.proposers._base import Category
 
 Knob: TypeAlias = "int | str"
 # What turning each knob is about: its values, its category, and why one would turn it.

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from attrs import frozen
 
+from search_engine.category import Category
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook import words
 from search_engine.playbook.candidate import Candidate
 from search_engine.playbook.idea import Knob, Knobs, PlaybookIdea, Variant
 from search_engine.playbook.plan import Plan, Stage
 from search_engine.playbook.source import printed_stages
-from search_engine.proposers._base import Category
 
 _COUNTS = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 

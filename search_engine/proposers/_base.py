@@ -4,22 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Literal, TypeAlias
 
 from attrs import frozen
 
+from search_engine.category import Category
 from search_engine.task import Task
 from search_engine.verdict import Finding
-
-# The six categories of the published method (Stanford CRFM, May 2025).
-Category: TypeAlias = Literal[
-    "memory access",
-    "asynchrony and latency hiding",
-    "data type and precision",
-    "compute and instruction",
-    "parallelism and occupancy",
-    "control flow and loops",
-]
 
 
 @frozen
