@@ -6,10 +6,11 @@ derived from the fields. Merging follows a fixed order: every thread gets the sa
 run too.
 
 Sums of floats carry what rounding takes from them (Knuth's two-sum), so that their error does
-not grow with the row. Moments merge by Chan, Golub and LeVeque (1983), so the mean is
-subtracted before squaring however large it is. The softmax sum is Milakov and Gimelshein's
-online form (2018). Of equal extremes the first wins ("argmax"), in running extremes the last
-("lastmax"), as in torch on the CPU; a NaN beats all.
+not grow with the row; "short_sum" does not, for threads that add up a few numbers each. Moments
+merge by Chan, Golub and LeVeque (1983), so the mean is subtracted before squaring however large
+it is. The softmax sum is Milakov and Gimelshein's online form (2018). Of equal extremes the
+first wins ("argmax"), in running extremes the last ("lastmax"), as in torch on the CPU; a NaN
+beats all.
 """
 
 from __future__ import annotations
@@ -94,9 +95,11 @@ def _sum(kind: str, dtype: str) -> Accumulator:
     t = compute_type(dtype)
     name = f"{_PREFIX[t]}Sum"
     total = f"  {t} total = v[0];\n  for (int k = 1; k < VEC; ++k) total += v[k];\n"
-    if not is_float(dtype):
+    if kind == "short_sum" or not is_float(dtype):
+        name = f"{_PREFIX[t]}Total" if is_float(dtype) else name
         return Accumulator(
-            name, t, (("sum", t),), "{0}", "A sum of integers.",
+            name, t, (("sum", t),), "{0}",
+            "A sum of few numbers." if is_float(dtype) else "A sum of integers.",
             "  return {a.sum + b.sum};",
             f"{total}  acc.sum += total;",
             {"sum": "{0}.sum"},
@@ -227,6 +230,7 @@ def _softmax(kind: str, dtype: str) -> Accumulator:
 
 _KINDS = {
     "sum": _sum,
+    "short_sum": _sum,
     "prod": _prod,
     "max": _extreme,
     "min": _extreme,
@@ -280,14 +284,23 @@ def team_merge(a: Accumulator, lanes: int = 32) -> str:
 
 def block_merge(a: Accumulator) -> str:
     """``block_merge(v, partial)``: over the block, the same bits in every thread."""
-    return (
-        f"// Over the block: warps first, then every warp merges the warps' results.\n"
-        f"__device__ __forceinline__ {a.type} block_merge({a.type} v, {a.type}* partial) {{\n"
-        f"  const int lane = threadIdx.x % 32;\n"
-        f"  v = warp_merge(v);\n"
-        f"  if (lane == 0) partial[threadIdx.x / 32] = v;\n"
-        f"  __syncthreads();\n"
-        f"  v = warp_merge(lane < THREADS / 32 ? partial[lane] : {a.type}{a.identity});\n"
-        f"  __syncthreads();  // partial may be used again\n"
-        f"  return v;\n}}"
-    )
+    shuffle = "__shfl_xor_sync" if a.symmetric else "__shfl_down_sync"
+    lines = [
+        "// Over the block: warps first, then every warp merges the warps' results.",
+        f"__device__ __forceinline__ {a.type} block_merge({a.type} v, {a.type}* partial) {{",
+        "  const int lane = threadIdx.x % 32;",
+        "  v = warp_merge(v);",
+        "  if (lane == 0) partial[threadIdx.x / 32] = v;",
+        "  __syncthreads();",
+        "  v = partial[lane % (THREADS / 32)];",
+        "#pragma unroll",
+        "  for (int offset = THREADS / 64; offset > 0; offset /= 2) {",
+        f"    {a.type} other;",
+        *(f"    other.{f} = {shuffle}(0xffffffffu, v.{f}, offset);" for f, _ in a.fields),
+        "    v = merge(v, other);",
+        "  }",
+    ]
+    if not a.symmetric:
+        lines += [f"  v.{f} = __shfl_sync(0xffffffffu, v.{f}, 0);" for f, _ in a.fields]
+    lines += ["  __syncthreads();  // partial may be used again", "  return v;", "}"]
+    return "\n".join(lines)

@@ -15,6 +15,7 @@ from attrs import frozen
 
 from search_engine.hardware import DeviceFacts
 from search_engine.playbook import cost
+from search_engine.playbook.cancellation import cut_before_difference
 from search_engine.playbook.program import Program, Unsupported
 from search_engine.playbook.steps import Steps
 
@@ -74,6 +75,7 @@ class _Stretches:
         self._same: dict[Hashable, list[tuple[int, int]]] = {}
         self._signatures: dict[tuple[int, int], Hashable] = {}
         self._least: dict[Hashable, float | None] = {}
+        self._rounding: set[Hashable] = set()  # nests that may not end where they do
         count = len(steps.nodes)
         for begin in range(count):
             failures = 0
@@ -90,10 +92,14 @@ class _Stretches:
             self._least[signature] = None
             with suppress(Unsupported):
                 program = self.steps.program(*stretch)
+                if cut_before_difference(program, self.steps.nodes[stretch[1] :]):
+                    self._rounding.add(signature)
                 self._least[signature] = cost.least_seconds(program, self.facts)
         least = self._least[signature]
         if least is None:
             return False
+        if signature in self._rounding:
+            return True  # a longer one may do without the cut
         self.seconds[stretch] = least
         self._signatures[stretch] = signature
         self._same.setdefault(signature, []).append(stretch)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from attrs import evolve
 
 from search_engine.playbook import accumulators
+from search_engine.playbook.cancellation import cancels, in_double
 from search_engine.playbook.dtypes import Arithmetic, arithmetic, compute_type
 from search_engine.playbook.emit import Element, Writer, walk_until
 from search_engine.playbook.expression import (
@@ -22,10 +23,11 @@ from search_engine.playbook.expression import (
     Statistic,
     loads,
     statistics,
+    walk,
 )
 from search_engine.playbook.hoist import hoisted
 from search_engine.playbook.launch import count_type
-from search_engine.playbook.program import Axis, Program
+from search_engine.playbook.program import Axis, Program, Store
 
 
 class RowCode:
@@ -37,7 +39,15 @@ class RowCode:
     def __init__(
         self, program: Program, vec: int, *, streaming: bool = False, along: str = ""
     ) -> None:
+        delicate = [not program.full(store) and cancels(store.value) for store in program.stores]
         values, constants = hoisted(program, program.values)
+        if any(delicate):
+            kept = zip(program.values, delicate, strict=True)
+            _, constants = hoisted(program, [value for value, fine in kept if not fine])
+            values = [
+                old if fine else new
+                for old, new, fine in zip(program.values, values, delicate, strict=True)
+            ]
         stores = tuple(
             evolve(store, value=value) for store, value in zip(program.stores, values, strict=True)
         )
@@ -49,6 +59,10 @@ class RowCode:
         self.row_values = [value for value in constants if not isinstance(value, Result)]
         self.full = [s for s in stores if self.program.full(s)]
         self.per_row = [s for s in stores if not self.program.full(s)]
+        self.delicate = [s.value for s, fine in zip(stores, delicate, strict=True) if fine]
+        self.exact: set[Expression] = {
+            node for node in walk(*self.delicate) if isinstance(node, Result)
+        }
         self.real: Arithmetic = arithmetic(program.dtype)
         self.index = count_type(program)
 
@@ -229,9 +243,36 @@ class RowCode:
             for node in walk_until([store.value], known):
                 if isinstance(node, Result):
                     known[node] = self.name(node)
-            value = single.expression(store.value, known)
+            value = self.row_result(store, known, where)
             lines.append(single.store_pack(store, where, value, indent))
         return lines
+
+    @property
+    def row_sources(self) -> list[Expression]:
+        """What depends on the row alone: row values, and results that are taken in double."""
+        return [*self.row_values, *self.delicate]
+
+    def row_result(self, store: Store, known: dict[Expression, str], where: dict[str, str]) -> str:
+        """The C of an output of one element per row, in double where digits cancel."""
+        if store.value not in self.delicate:
+            return self.writer.expression(store.value, known)
+        at = dict(known)
+        for node in walk_until([store.value], at):
+            if isinstance(node, (Load, Inside)):
+                at[node] = self.writer.item(node, where)
+        return self.writer.expression(in_double(store.value), at)
+
+    def result_type(self, result: Result) -> str:
+        """The C type of a statistic's number: double where a difference needs all its digits."""
+        kind = compute_type(result.dtype)
+        return "double" if result in self.exact and kind == "float" else kind
+
+    def result_text(self, result: Result, a: accumulators.Accumulator, total: str) -> str:
+        """The C of a statistic's number from the accumulator ``total``."""
+        text = a.results[result.part].format(total)
+        if self.result_type(result) == "double" and result.part == "sum":
+            text = text.replace(f"? {total}.sum", f"? double({total}.sum)")
+        return text.removeprefix("(").removesuffix(")") if text.startswith("(") else text
 
     def exponential(self) -> Apply | None:
         """exp(kept − max), where all that follows needs of ``kept`` is that.

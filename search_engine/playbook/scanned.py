@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from search_engine.contract.printer import scratch_line
-from search_engine.playbook.accumulators import Accumulator, accumulator
-from search_engine.playbook.dtypes import compute_type
+from search_engine.playbook.accumulators import Accumulator, accumulator, of_kind
+from search_engine.playbook.dtypes import compute_type, is_float
 from search_engine.playbook.emit import Element
 from search_engine.playbook.expression import Expression, Inside, Load, Scan, Statistic
 from search_engine.playbook.program import Program
@@ -74,9 +74,14 @@ def one_way(program: Program) -> bool:
 
 
 class Scanned:
-    """The text of scan kernels for packs of ``vec`` along the columns."""
+    """The text of scan kernels for packs of ``vec`` along the columns.
 
-    def __init__(self, program: Program, vec: int) -> None:
+    ``tiled``: within a tile sums are plain, and only what is carried from tile to tile keeps
+    what rounding takes: a tile is short, a row is long.
+    """
+
+    def __init__(self, program: Program, vec: int, *, tiled: bool = False) -> None:
+        self.tiled = tiled
         self.code = RowCode(program, vec)
         self.program, self.writer = self.code.program, self.code.writer
         self.vec = vec
@@ -90,14 +95,20 @@ class Scanned:
             stem = "before" if scan.exclusive else "running"
             self.writer.names[scan] = f"{stem}_{number}"
 
-    def define(self, *, lanes: int = 1, block: bool = False) -> Element:
-        """Define accumulators, their scans and element functions; returns the epilogue's."""
+    def define(self, *, lanes: int = 1, block: bool = False, parts: bool = False) -> Element:
+        """Define accumulators, their scans and element functions; returns the epilogue's.
+
+        ``parts``: what is carried is scanned over the block too, once for the parts of a row.
+        """
         code, writer = self.code, self.writer
         for s in self.statistics:
-            code.define_accumulator(self.accumulator(s), lanes=1, block=False)
-            texts = [warp_scan(self.accumulator(s), lanes)] if lanes > 1 else []
-            texts += [block_scan(self.accumulator(s))] if block else []
-            writer.helpers.update((text, text) for text in texts)
+            kinds = [self.accumulator(s)]
+            for a in [self.of_tile(s), *kinds] if self.is_plain(s) else kinds:
+                code.define_accumulator(a, lanes=1, block=False)
+                scans = parts or a == self.of_tile(s)
+                texts = [warp_scan(a, lanes)] if lanes > 1 and scans else []
+                texts += [block_scan(a)] if block and scans else []
+                writer.helpers.update((text, text) for text in texts)
             if not isinstance(s.body, Load):
                 self.bodies[s] = writer.element(
                     f"term{self._number(s)}",
@@ -120,26 +131,58 @@ class Scanned:
         """The statistic's struct."""
         return accumulator(statistic)
 
+    def of_tile(self, statistic: Statistic) -> Accumulator:
+        """The struct within a tile."""
+        plain = self.tiled and statistic.kind == "sum" and is_float(statistic.dtype)
+        return of_kind("short_sum", statistic.dtype) if plain else self.accumulator(statistic)
+
+    def is_plain(self, statistic: Statistic) -> bool:
+        """Whether a tile's struct is another than what is carried."""
+        return self.of_tile(statistic) != self.accumulator(statistic)
+
     def variable(self, stem: str, statistic: Statistic) -> str:
         """``run_1``, ``carry_1``: a variable of the statistic."""
         return f"{stem}_{self._number(statistic)}"
 
-    def declared(self, stem: str, indent: str) -> list[str]:
+    def declared(self, stem: str, indent: str, *, of_tile: bool = False) -> list[str]:
         """``Sum run_1 = {0, 0};`` for every statistic."""
-        return [
-            f"{indent}{self.accumulator(s).type} {self.variable(stem, s)} = "
-            f"{self.accumulator(s).identity};"
-            for s in self.statistics
-        ]
+        kinds = [(s, self.of_tile(s) if of_tile else self.accumulator(s)) for s in self.statistics]
+        return [f"{indent}{a.type} {self.variable(stem, s)} = {a.identity};" for s, a in kinds]
 
-    def partials(self, indent: str) -> list[str]:
+    def carry(self, before: str, indent: str, own: str) -> list[str]:
+        """Lines from what a thread has of a tile to what is before it, and to the next tile.
+
+        ``before`` and ``own`` are calls with places for the struct and the variables.
+        """
+        lines = []
+        for s in self.statistics:
+            a, kind = self.accumulator(s), self.of_tile(s).type
+            all_, carry, run = (self.variable(stem, s) for stem in ("all", "carry", "run"))
+            call = before.format(own=self.variable(own, s), partial=self.partial(s, True), all=all_)
+            lines += [f"{indent}{kind} {all_};", f"{indent}{kind} {run} = {call};"]
+            if not self.is_plain(s):
+                lines += [f"{indent}{run} = merge({carry}, {run});",
+                          f"{indent}{carry} = merge({carry}, {all_});"]  # fmt: skip
+                continue
+            base, rest = self.variable("base", s), self.variable("rest", s)
+            lines += [
+                f"{indent}const {a.value} {base} = {carry}.sum;",
+                f"{indent}const {a.value} {rest} = {base} - {base} == 0 ? {carry}.rest : 0;",
+                f"{indent}{carry} = merge({carry}, {a.type}{{{all_}.sum, 0}});",
+            ]
+        return lines
+
+    def partials(self, indent: str, *, parts: bool = False) -> list[str]:
         """Shared arrays in which a block's warps meet, one per struct."""
-        types = dict.fromkeys(self.accumulator(s).type for s in self.statistics)
+        kinds = [self.of_tile(s) for s in self.statistics]
+        kinds += [self.accumulator(s) for s in self.statistics if parts]
+        types = dict.fromkeys(a.type for a in kinds)
         return [f"{indent}__shared__ {t} partial_{t.lower()}[32];" for t in types]
 
-    def partial(self, statistic: Statistic) -> str:
+    def partial(self, statistic: Statistic, of_tile: bool = False) -> str:
         """The shared array of the statistic's struct."""
-        return f"partial_{self.accumulator(statistic).type.lower()}"
+        a = self.of_tile(statistic) if of_tile else self.accumulator(statistic)
+        return f"partial_{a.type.lower()}"
 
     # --- totals of parts in scratch memory ----------------------------------------------
 
@@ -224,7 +267,7 @@ class Scanned:
             loop = "int k = VEC - 1; k >= 0; --k" if self.reverse else "int k = 0; k < VEC; ++k"
             lines += ["#pragma unroll", f"{indent}for ({loop}) {{"]
         for s in self.statistics:
-            a, run, value = self.accumulator(s), self.variable("run", s), self.variable("value", s)
+            a, run, value = self.of_tile(s), self.variable("run", s), self.variable("value", s)
             place = "col + k" if self.vec > 1 else "col"
             lines += self._running(s, inner, exclusive=True)
             single = f"{a.type}{{{a.single.format(value + slot, place)}}}"
@@ -236,11 +279,18 @@ class Scanned:
         return [*lines, *self.code.finish(epilogue, held, where, indent)]
 
     def _running(self, statistic: Statistic, indent: str, *, exclusive: bool) -> list[str]:
-        results, run = self.accumulator(statistic).results, self.variable("run", statistic)
+        results, run = self.of_tile(statistic).results, self.variable("run", statistic)
+        if self.is_plain(statistic):
+            base, rest = self.variable("base", statistic), self.variable("rest", statistic)
+            results = {"sum": f"{base} + ({rest} + {{0}}.sum)"}
         _, _, slot = self._pack()
         return [
-            f"{indent}{self.writer.names[scan]}{slot} = "
-            f"{results[scan.part].format(run).removeprefix('(').removesuffix(')')};"
+            f"{indent}{self.writer.names[scan]}{slot} = {_bare(results[scan.part].format(run))};"
             for scan in self.scans
             if scan.statistic == statistic and scan.exclusive == exclusive
         ]
+
+
+def _bare(text: str) -> str:
+    """The expression without the parentheses around all of it."""
+    return text[1:-1] if text.startswith("(") and text.endswith(")") else text

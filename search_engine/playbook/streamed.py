@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from search_engine.contract.printer import scratch_line
-from search_engine.playbook.dtypes import compute_type
 from search_engine.playbook.emit import Element, walk_until
 from search_engine.playbook.expression import Expression, Inside, Load, Result, Statistic
 from search_engine.playbook.rows import RowCode
@@ -133,14 +132,14 @@ class Streamed:
 
     def names(self, statistic: Statistic, total: str, indent: str) -> list[str]:
         """``const float mean = all_1.mean;`` for each part that is used."""
-        pilot, results = self.pilot(statistic), self.code.accumulator(statistic).results
-        return [
-            f"{indent}const {compute_type(Result(statistic, part).dtype)} {name} = "
-            + (f"{pilot} + " if pilot and part == "mean" else "")
-            + results[part].format(total).removeprefix("(").removesuffix(")")
-            + ";"
-            for part, name in self.code.result_names(statistic).items()
-        ]
+        pilot, accumulator = self.pilot(statistic), self.code.accumulator(statistic)
+        lines = []
+        for part, name in self.code.result_names(statistic).items():
+            result = Result(statistic, part)
+            text = self.code.result_text(result, accumulator, total)
+            text = f"{pilot} + {text}" if pilot and part == "mean" else text
+            lines.append(f"{indent}const {self.code.result_type(result)} {name} = {text};")
+        return lines
 
     def parts(self, statistic: Statistic) -> str:
         """The scratch array of a statistic's structs, one per part of a row."""

@@ -163,13 +163,15 @@ class TiledRows:
         indent = "    " if self.exact else "      "
         places, columns = self.code.column_places(indent)
         body = inside(self.where | columns, indent)
+        text = "\n".join(body)
+        places = [line for line in places if line.split(" = ")[0].split()[-1] in text]
         back = again and tile.back and not tile.held
         head = "  for (int p = 0; p < STEPS; ++p) {"
         if back:
             head = "  for (int p = STEPS - 1; p >= 0; --p) {"
         lines = ["  // Backwards: what was read last is still in cache."] if back else []
         lines += ["#pragma unroll" if tile.held else f"#pragma unroll {tile.unroll}", head]
-        if any("col" in line for line in body) or not self.exact:
+        if any("col" in line for line in (*places, *body)) or not self.exact:
             lines.append("    const int col = p * WARPS + warp;")
         if self.exact:
             return [*lines, *places, *body, "  }"]
@@ -211,7 +213,7 @@ class TiledRows:
         kept = self.code.kept if self.tile.held else None
         needed = [n for n in leaves if isinstance(n, (Load, Inside)) and n != kept]
         lines, at = self.writer.load_packs(needed, where, indent)
-        known = {**self._known(), **at}
+        known: dict[Expression, str] = {**self._known(), **at}
         if kept is not None:
             known[kept] = self._kept
         return lines, self.writer.call(element, known) if element else known[s.body]
@@ -244,7 +246,9 @@ class TiledRows:
         for s in level:
             total = self._meet(terms[s])
             lines += self._barrier_lines(terms[s])
-            lines += self._names(s, total, f"pilot_{numbers[s]}" if s.kind == "moments" else "")
+            lines += self._names(
+                s, terms[s].accumulator, total, f"pilot_{numbers[s]}" if s.kind == "moments" else ""
+            )
         return lines
 
     def _pilot(self, s: Statistic) -> list[str]:
@@ -269,9 +273,11 @@ class TiledRows:
             return self._held_softmax(s, number)
         if s.kind == "moments":
             return self._held_moments(s, number)
-        term = _Term(self._of_kind(s, s.kind), f"own_{number}", "")
-        lines, total = self._pass(s, [term])
-        return [*lines, *self._names(s, total[0], "")]
+        exact = any(Result(s, part) in self.code.exact for part in self.code.result_names(s))
+        kind = "short_sum" if s.kind == "sum" and not exact else s.kind
+        term = _Term(self._of_kind(s, kind), f"own_{number}", "")
+        lines, (total,) = self._pass(s, [term])
+        return [*lines, *self._names(s, term.accumulator, total, "")]
 
     def _of_kind(self, s: Statistic, kind: str) -> Accumulator:
         return accumulators.of_kind(kind, s.dtype)
@@ -284,7 +290,7 @@ class TiledRows:
         lines, (found,) = self._pass(s, [largest])
         lines += self._variable(kind, top, f"{found}.max", "  ")
         summed = _Term(
-            self._of_kind(s, "sum"), f"own_sum_{number}", f"exp{f}({{0}} - {top}{self.k})"
+            self._of_kind(s, "short_sum"), f"own_sum_{number}", f"exp{f}({{0}} - {top}{self.k})"
         )
         replace = self.replaced is not None and self.terms[s] is None
         more, (found,) = self._pass(s, [summed], replace=replace)
@@ -294,7 +300,7 @@ class TiledRows:
     def _held_moments(self, s: Statistic, number: int) -> list[str]:
         """The mean first, then squares about it, and what rounding left of the sum."""
         names, kind = self.code.result_names(s), compute_type(s.dtype)
-        summing = self._of_kind(s, "sum")
+        summing = self._of_kind(s, "short_sum")
         result, k = summing.results["sum"], self.k
         first, rest = f"first_mean_{number}", f"rest_{number}"
         lines, (total,) = self._pass(s, [_Term(summing, f"own_total_{number}", "")])
@@ -409,16 +415,14 @@ class TiledRows:
             lines += self._variable(term.accumulator.type, self._total(term), total, "  ")
         return lines
 
-    def _names(self, s: Statistic, total: str, pilot: str) -> list[str]:
-        results = self.code.accumulator(s).results
+    def _names(self, s: Statistic, accumulator: Accumulator, total: str, pilot: str) -> list[str]:
         lines = []
         for part, name in self.code.result_names(s).items():
-            value = results[part].format(total)
+            result = Result(s, part)
+            value = self.code.result_text(result, accumulator, total)
             if pilot and part == "mean":
                 value = f"{pilot}{self.k} + {value}"
-            elif value.startswith("("):
-                value = value.removeprefix("(").removesuffix(")")
-            lines += self._variable(compute_type(Result(s, part).dtype), name, value, "  ")
+            lines += self._variable(self.code.result_type(result), name, value, "  ")
         return lines
 
     # --- results ----------------------------------------------------------------------
@@ -452,7 +456,7 @@ class TiledRows:
     def _per_row(self) -> list[str]:
         lines = []
         for number, store in enumerate(self.code.per_row, 1):
-            value = self.writer.expression(store.value, self._at_hand())
+            value = self.code.row_result(store, self._at_hand(), self._of_row({}))
             if self.k:
                 name = f"result_{number}"
                 lines += self._variable(compute_type(store.dtype), name, value, "    ")

@@ -121,7 +121,7 @@ class _ScanRows:
         self.team, self.parts = variant.number("team"), variant.number("parts")
         self.block = self.team > 32
         self.threads = self.team if self.block else _WARPS
-        self.scanned = Scanned(program, variant.number("vector"))
+        self.scanned = Scanned(program, variant.number("vector"), tiled=True)
         self.code, self.writer = self.scanned.code, self.scanned.writer
         self.program = self.scanned.program
         self.unit = " * VEC" if self.scanned.vec > 1 else ""
@@ -129,7 +129,9 @@ class _ScanRows:
     def part(self) -> Part:
         """The file."""
         writer, scanned, program = self.writer, self.scanned, self.program
-        self.epilogue = scanned.define(lanes=min(self.team, 32), block=self.block)
+        self.epilogue = scanned.define(
+            lanes=min(self.team, 32), block=self.block, parts=self.parts > 1
+        )
         writer.constant("COLS", program.column_count, "elements of a row")
         if scanned.vec > 1:
             writer.constant("VEC", scanned.vec, "neighbours that a thread moves in one access")
@@ -187,6 +189,8 @@ class _ScanRows:
         lane = "threadIdx.x" if self.block else "threadIdx.x % LANES"
         begin, end = ("part * PART", "end") if self.parts > 1 else ("0", "COLS")
         lines = ["  const int end = min(part * PART + PART, COLS);"] if self.parts > 1 else []
+        if not self.block:
+            lines.append("#pragma unroll 4  // loads of several tiles are under way at once")
         return [
             *lines,
             f"  for (int tile = {begin}; tile < {end}; tile += TILE) {{",
@@ -208,7 +212,7 @@ class _ScanRows:
         )  # fmt: skip
         absorbed, _ = scanned.absorb(where | columns, "    ")
         body = [
-            *scanned.partials("  "),
+            *scanned.partials("  ", parts=True),
             *self._row(),
             *places,
             *scanned.declared("own", "  "),
@@ -248,7 +252,7 @@ class _ScanRows:
         self.writer.lines.append(launch_line("scan_rows", grid, self.threads, arguments))
         absorbed, at = scanned.absorb(where | columns, "    ", self.epilogue.loads)
         body = [
-            *(scanned.partials("  ") if self.block else []),
+            *(scanned.partials("  ", parts=self.parts > 1) if self.block else []),
             *self._row(),
             *places,
             *code.row_value_lines(where, "  "),
@@ -257,24 +261,13 @@ class _ScanRows:
             *self._loop(),
             *inner,
             *absorbed,
-            *scanned.declared("own", "    "),
+            *scanned.declared("own", "    ", of_tile=True),
             "    if (inside) {",
             *scanned.add("own", "      "),
             "    }",
         ]
-        for s in scanned.statistics:
-            names = [scanned.variable(stem, s) for stem in ("own", "all", "carry", "run")]
-            own, all_, carry, run = names
-            kind = scanned.accumulator(s).type
-            before = f"team_scan({own}, {all_})"
-            if self.block:
-                before = f"block_scan({own}, {scanned.partial(s)}, {all_})"
-            body += [
-                f"    {kind} {all_};",
-                f"    {kind} {run} = {before};",
-                f"    {run} = merge({carry}, {run});",
-                f"    {carry} = merge({carry}, {all_});",
-            ]
+        before = "block_scan({own}, {partial}, {all})" if self.block else "team_scan({own}, {all})"
+        body += scanned.carry(before, "    ", "own")
         storing = "inside" if self.block else "inside && active"
         body += [
             f"    if ({storing}) {{",

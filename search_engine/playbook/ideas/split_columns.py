@@ -222,7 +222,7 @@ class _SplitColumns:
         needed = self.program.loads
         if epilogue is None:
             shifted = [s.body for s in code.statistics if streamed.pilot(s)]
-            needed = loads(*code.row_values, *shifted)
+            needed = loads(*code.row_sources, *shifted)
         if code.per_row:
             once = "" if epilogue is None else " && part == 0"
             body += [f"  if (warp == 0 && active{once}) {{",

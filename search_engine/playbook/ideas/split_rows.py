@@ -225,7 +225,7 @@ class _Split:
         needed = self.program.loads
         if epilogue is None:
             shifted = [s.body for s in code.statistics if streamed.pilot(s)]
-            needed = loads(*code.row_values, *shifted)
+            needed = loads(*code.row_sources, *shifted)
         tensors = self.writer.parameters(needed, self.program.stores)
         names = [name for _, name in tensors]
         names += streamed.part_arguments()
@@ -257,5 +257,7 @@ class _Split:
             body += [f"  if (threadIdx.x == 0{first}) {{",
                      *code.per_row_lines(where, "    "), "  }"]  # fmt: skip
         if epilogue is not None:
+            # What is read for the last time, and results, leave L2 first: the rest stays there.
+            self.writer.streaming = True
             body += self._loop([*inner, *code.finish(epilogue, {}, where | columns, "    ")])
         self.writer.kernels.append("\n".join([head, *body, "}"]))
