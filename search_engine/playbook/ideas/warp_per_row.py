@@ -70,8 +70,8 @@ class WarpPerRow(PlaybookIdea):
         whole = any(program.full(store) for store in program.stores)
         return (
             f"{row_shape.there_are(program)}, and the {row_shape.statistic_words(program)} of "
-            f"each {row_shape.are(program)} needed. A block per row "
-            f"would meet at several barriers for every "
+            f"{'it' if program.row_count == 1 else 'each'} {row_shape.are(program)} needed. "
+            f"A block per row would meet at several barriers for every "
             f"{words.counted(program.column_count, 'element')}; a warp needs none: {per_lane} per "
             f"lane stay in registers, and every reduction is at most five shuffles. Each row is "
             f"read once{' and written once' if whole else ''}, and pointwise work before and "

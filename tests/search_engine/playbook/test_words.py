@@ -24,12 +24,14 @@ TASKS = {
     "many rows": ("x=float32[2000, 4096]", "return x.softmax(-1)"),
     "columns": ("x=float32[8, 64, 300]", "return x.sum(1, keepdim=True) + x"),
     "transposed": ("x=float32[8, 64, 300]", "return x.transpose(1, 2).softmax(1)"),
+    "a short row": ("x=float32[55]", "return x.sum()"),
     "apart": ("x=float32[7, 33, 19]", "return x.argmin(1), x.argmax()"),
     "norms": ("x=float32[64, 700]", "return self.n(x.softmax(-1))", "self.n = nn.LayerNorm(700)"),
 }  # fmt: skip
 SLIPS = [
     r"their the", r"\b(a|an|the) (a|an|the)\b", r"(?<![\d,])0\.0 ", r"(?<![\d.,])0 (µs|MB|KB)",
     r"(?<![\d,])1 rows", r"(?<![\d,])1 elements",
+    r"There is 1 row [^.;]* of each",
     r"The (sum|maximum) run\b", r"its (sum|maximum) seem\b", r"chain of 1 ",
     r"\.\.", r"  ", r"(?<![\d,])0 bytes", r"[a-z]: [A-Z][a-z]", r"(?<!\d)\. [a-z]",
 ]  # fmt: skip
