@@ -72,3 +72,13 @@ def test_rows_that_do_not_coalesce_are_taken_one_by_one(take):
     program = analyse(take("x=float32[8, 64, 300]", across).task)
     for idea in (TileOnChip(), TileOfRows()):
         assert {v.number("vector") for v in idea.variants(program, H200)} == {1}
+
+
+def test_columns_of_several_dimensions_in_another_order(take, agree):
+    """Patches of an image, normalised: a column's place has three parts."""
+    captured = take(
+        "x=float32[2, 3, 8, 16]",
+        "x = x.view(2, 3, 2, 4, 4, 4).permute(0, 2, 4, 3, 5, 1).flatten(3)\n"
+        "return F.layer_norm(x, (48,))",
+    )
+    agree(captured, sources(captured.task, [(8, 1), (5, 1)], [(8, 1, "yes"), (5, 1, "no")]))
