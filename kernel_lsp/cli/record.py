@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from rich.console import Console
 
 from kernel_lsp.presentation import recording_phrase
+from search_engine.errors import StoreError
 from search_engine.record.command import parse_command
 from search_engine.record.launch import Recorded, record
 from search_engine.recording import Recording
@@ -43,11 +44,15 @@ def run(options: argparse.Namespace) -> int:
     if words and words[0] == "--":
         words = words[1:]
     recorded = record(parse_command(words, options.interpreter))
-    if recorded.recordings:
-        with Store() as store:
-            store.add_recordings(recorded.recordings)
-    if not options.quiet:
-        _tell(recorded)
+    try:
+        if recorded.recordings:
+            with Store() as store:
+                store.add_recordings(recorded.recordings)
+    except StoreError as error:  # no reason for a training job to count as failed
+        print(f"kernel-lsp: nothing was recorded: {error}", file=sys.stderr)
+    else:
+        if not options.quiet:
+            _tell(recorded)
     return _pass_on(recorded.code)
 
 

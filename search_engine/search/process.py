@@ -139,7 +139,11 @@ def _study(
         bench.reset()
         why = "it was stopped"
     stopped = store.stop_requested(run.id) or why == "it was stopped"
-    message = conclude(study, why)
+    try:
+        message = conclude(study, why)
+    except Stopped:  # what is verified already is offered all the same
+        bench.reset()
+        stopped, message = True, conclude(study, "it was stopped")
     if stopped:
         return "stopped", f"Stopped. {message}"
     return "finished", message

@@ -32,6 +32,10 @@ def further_kernels(study: Study, kernel: KernelRecord, idea: Idea) -> list[Shap
     """
     found = []
     for shape, task in enumerate(study.task.further, 1):
+        if study.store.stop_requested(study.run_id):
+            # Who stops a search waits for its end, and these checks may take minutes.
+            leave_out(study, shape, "the search was stopped before a kernel was verified there")
+            continue
         study.store.set_progress(
             study.run_id, study.run.round, f"verifying “{idea.title}” at {task.shape_text}"
         )

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from kernel_lsp.cli import main
+from search_engine.errors import StoreError
+from search_engine.store.store import Store
 
 NOTHING = "kernel-lsp: nothing was recorded: no module class of your own was called."
 
@@ -38,6 +40,22 @@ def test_quiet(script, data, capfd) -> None:
     assert main(["record", "--quiet", "train.py", "x"]) == 1
     assert capfd.readouterr().err == ""
     assert not data.exists(), "nothing recorded makes no store"
+
+
+def test_a_store_that_cannot_be_written_leaves_the_scripts_exit_code(
+    script, data, capfd, monkeypatch
+) -> None:
+    script.write_text(
+        "from torch import nn\n\n\nclass Net(nn.Module):\n    def forward(self, x):\n"
+        "        return x\n\n\nNet()(1.0)\nraise SystemExit(3)\n"
+    )
+
+    def full(self, recordings):
+        raise StoreError("the disk is full.")
+
+    monkeypatch.setattr(Store, "add_recordings", full)
+    assert main(["record", "--quiet", "train.py"]) == 3
+    assert "nothing was recorded: the disk is full." in capfd.readouterr().err
 
 
 def test_usage(script, data, capsys) -> None:

@@ -115,6 +115,21 @@ def test_sigterm_stops_and_offers_what_there_is(path):
     assert signal.getsignal(signal.SIGTERM) is before
 
 
+def test_stopped_while_its_end_is_checked_it_offers_what_there_is(path):
+    class Terminated(FakeBench):
+        def check_delivery(self, delivery, kernel, shape=0):
+            if ("reset", "") not in self.calls:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(10)  # the signal interrupts it
+            return super().check_delivery(delivery, kernel)
+
+    with Store(path) as store:
+        run_id = start(store, rounds=1)
+        search(path, run_id, Terminated())
+        run = store.run(run_id)
+    assert (run.status, run.decision) == ("stopped", "pending")
+
+
 def test_a_request_to_stop_interrupts_what_takes_long(path):
     class Slow(FakeBench):
         def prepare(self, sources):

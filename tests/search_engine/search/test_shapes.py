@@ -71,6 +71,7 @@ def concluded(tmp_path):
     def run(bench, proposer=None):
         store = Store(tmp_path / "store.db")
         run_id = start(store, rounds=1, ideas=1, branches=2)
+        bench.store, bench.run_id = store, run_id
         store.claim(run_id, "test")
         store.set_task(run_id, SHAPES)
         found = Study(store, run_id, SHAPES, bench, [proposer or Proposer()])
@@ -107,6 +108,19 @@ def test_a_shape_without_a_kernel_keeps_the_original_and_says_so(concluded):
         "At x float32[64, 256], n 1 the original forward runs: race: two writers",
         "At x float32[64, 256], n 2 the original forward runs: the kernel is not faster there",
     ]
+
+
+def test_a_search_that_was_stopped_checks_no_further_shapes(concluded):
+    class Asking(Bench):
+        def measure(self, source, shape=0):
+            self.store.request_stop(self.run_id)
+            return super().measure(source, shape)
+
+    bench = Asking()
+    study = concluded(bench)
+    assert bench.rendered == [[]]
+    assert len(left_out(study)) == 2
+    assert all("was stopped before" in message for message in left_out(study))
 
 
 def test_what_fails_as_delivered_is_left_out(concluded):

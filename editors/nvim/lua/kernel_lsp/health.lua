@@ -50,8 +50,10 @@ function M.doctor(program)
       health.ok(text)
     elseif check.ok == false then
       health.error(text, advice)
-    else
+    elseif advice then
       health.warn(text, advice)
+    else -- found and not needed
+      health.info(text)
     end
   end
   health.info(report.summary)
