@@ -41,6 +41,7 @@ _RESHAPES = frozenset(
 )  # fmt: skip
 # Regions of the graph that autocast or grad mode was set for: where each has its body.
 _REGIONS = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}
+_FEW = 32  # numbers of a constant tensor that are written into the graph
 _USER_LINE = re.compile(r'File "([^"]+)", line (\d+)')
 
 
@@ -229,14 +230,39 @@ class _Reader:
             self._inputs.append(name)
 
     def _lifted(self, placeholder: str, target: str | None) -> None:
-        """A tensor made in forward or global in the file: a number where it is one."""
+        """A tensor made in forward or global in the file: its numbers, where they are few."""
         tensor = self._program.constants.get(target or "")
         if isinstance(tensor, torch.Tensor) and tensor.dim() == 0:
             self._values[placeholder] = tensor.item()
-            return
-        raise Unsupported(
-            "forward reads a tensor that is no attribute of the module: make it a buffer."
+        elif isinstance(tensor, torch.Tensor) and 0 < tensor.numel() <= _FEW:
+            self._values[placeholder] = self._spelt(placeholder, tensor)
+        else:
+            raise Unsupported(
+                "forward reads a tensor that is no attribute of the module: make it a buffer."
+            )
+
+    def _spelt(self, name: str, tensor: torch.Tensor) -> Ref:
+        """The tensor as nodes, one for each of its numbers."""
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        if dtype not in ITEM_BYTES:
+            raise Unsupported(f"forward reads a tensor of {dtype}, which kernels do not have.")
+        numbers = tuple(
+            self._node(f"{name}_{place}", "aten.full.default", ((1,), number), dtype, (1,))
+            for place, number in enumerate(tensor.flatten().tolist())
         )
+        line = (tensor.numel(),)
+        joined = self._node(f"{name}_line", "aten.cat.default", (numbers, 0), dtype, line)
+        shape = tuple(tensor.shape)
+        return self._node(name, "aten.view.default", (joined, shape), dtype, shape)
+
+    def _node(
+        self, name: str, op: str, args: tuple[Argument, ...], dtype: str, shape: tuple[int, ...]
+    ) -> Ref:
+        while name in self._taken:
+            name += "_"
+        self._taken.add(name)
+        self._nodes.append(Node(name, op, args, {}, dtype, shape))
+        return Ref(name)
 
     def _call(self, node: torch.fx.Node) -> None:
         target: Any = node.target

@@ -60,3 +60,33 @@ def test_autocast_that_is_on_is_named(take):
     task = take(text).task
     assert task.graph is None
     assert "forward turns autocast on" in task.graph_reason
+
+
+def test_few_constants_are_numbers_of_the_graph(take):
+    text = """
+WEIGHTS = torch.tensor([[0.5, 0.25], [2.0, 4.0]])
+
+# kernel-lsp: Net(), x=float32[3, 2]
+class Net(nn.Module):
+    def forward(self, x):
+        return x @ WEIGHTS + torch.tensor([1.0, {count}])
+"""
+    graph = take(text.format(count="-1.0")).task.graph
+    assert graph is not None
+    numbers = [n.args[1] for n in graph.nodes if n.op == "aten.full.default"]
+    assert numbers == [0.5, 0.25, 2.0, 4.0, 1.0, -1.0]
+    assert graph.inputs == ("x",)
+
+
+def test_many_constants_are_asked_for_as_a_buffer(take):
+    text = """
+WEIGHTS = torch.ones(64)
+
+# kernel-lsp: Net(), x=float32[3, 64]
+class Net(nn.Module):
+    def forward(self, x):
+        return x * WEIGHTS
+"""
+    task = take(text).task
+    assert task.graph is None
+    assert "make it a buffer" in task.graph_reason

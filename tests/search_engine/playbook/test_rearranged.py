@@ -54,3 +54,15 @@ def test_factors_that_are_not_whole_are_refused(take, options):
     captured = take("x=float32[2, 3, 4, 3]", f"return F.interpolate(x, {options})")
     with pytest.raises(Unsupported, match="factors that are not whole"):
         catalogue.candidates(captured.task, H200)
+
+
+def test_constants_of_forward(take, agree):
+    captured = take(
+        "x=float32[2, 3, 6, 8]",
+        "w = torch.tensor([0.299, 0.587, 0.114], dtype=x.dtype).view(3, 1, 1)\n"
+        "k = torch.tensor([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], dtype=x.dtype)\n"
+        "gray = (x * w).sum(1, keepdim=True)\n"
+        "return F.conv2d(F.pad(gray, (1, 1, 1, 1), 'replicate'), k[None, None])",
+    )
+    first = catalogue.candidates(captured.task, H200)[0]
+    agree(captured, [first.render(next(iter(first.variants())))], draws=[("normal", 1)])
