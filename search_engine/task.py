@@ -73,8 +73,9 @@ class Task:
     ``flops`` counts multiply and add as two. ``min_bytes`` is every input and parameter
     that is read once plus every output written once. ``longest_reduction`` is the K of
     the accuracy bound. ``limit_seconds`` is the roofline on ``target``; ``limit_reason``
-    says which unit sets it. ``graph`` is None where there is none; then
-    ``graph_reason`` is one sentence that says why.
+    says which unit sets it. ``certain_seconds`` is the part of it that no honest kernel can
+    get round, by whatever algorithm: a shorter time is no time. ``graph`` is None where there
+    is none; then ``graph_reason`` is one sentence that says why.
     """
 
     path: str
@@ -95,6 +96,8 @@ class Task:
     limit_reason: str
     graph: Graph | None
     graph_reason: str | None = None
+    certain_seconds: float = 0.0
+    certain_reason: str = ""
     # Products that eager takes in TF32 on the device that it was captured on, in fp32 tasks: what
     # else it is compared with there. None on a CPU, whatever torch's flags allow a GPU.
     tf32: tuple[ProductKind, ...] = ()

@@ -16,7 +16,7 @@ from search_engine.capture.captured import Captured, change_module, dense_stride
 from search_engine.capture.choose import choose
 from search_engine.capture.export import Names, Unsupported, export
 from search_engine.capture.inputs import Source, source_of
-from search_engine.capture.limit import Work, limit
+from search_engine.capture.limit import Work, certain, limit
 from search_engine.capture.loader import load, locate, quiet
 from search_engine.capture.observe import Observer, RandomState, attributes, tf32_products
 from search_engine.capture.outputs import shared, taken_apart
@@ -276,7 +276,7 @@ def _task(
         for name, value in leaves(module.forward, call)
         if isinstance(value, (bool, int, float))
     }
-    bound = limit(work, facts)
+    bound, sure = limit(work, facts), certain(work, facts)
     return Task(
         path=path,
         qualname=qualname,
@@ -294,5 +294,7 @@ def _task(
         longest_reduction=work.longest_reduction,
         limit_seconds=bound.seconds,
         limit_reason=bound.reason,
+        certain_seconds=sure.seconds,
+        certain_reason=sure.reason,
         graph=None,
     )

@@ -19,8 +19,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from search_engine.capture.cost import cost_of, name_of
+from search_engine.capture.cost import Cost, cost_of, name_of
 from search_engine.capture.limit import Work
+from search_engine.capture.reads import read_share
+from search_engine.capture.trace import Trace
 from search_engine.task import ProductKind
 
 # Read only where an index points, so at most as much as comes out.
@@ -45,6 +47,7 @@ class Observer(TorchDispatchMode):
             if tensor.numel():
                 self._names.setdefault(_storage(tensor), name)
         self._sizes = {_storage(t): t.numel() * t.element_size() for t in watched.values()}
+        self._trace = Trace(self._names)
         self._read: dict[int, dict[tuple[object, ...], int]] = {}
         self._last_view: dict[int, str] = {}
         self._products: Counter[str] = Counter()
@@ -73,14 +76,18 @@ class Observer(TorchDispatchMode):
         self._note_mutation(func, args, given)
         if func.is_view:
             self._note_view(name, args, result)
+            self._trace.note(func, args, given, result, Cost(), "")
             return result
         self._note_reads(func, args, given, result)
         cost = cost_of(func, args, given, result)
         self._other += cost.other
         self._reduction = max(self._reduction, cost.reduction)
+        dtype = ""
         if cost.products:
             tensor = next(t for t in args if isinstance(t, torch.Tensor))
-            self._products[_product_dtype(tensor, convolution=cost.convolution)] += cost.products
+            dtype = _product_dtype(tensor, convolution=cost.convolution)
+            self._products[dtype] += cost.products
+        self._trace.note(func, args, given, result, cost, dtype)
         return result
 
     def _note_mutation(
@@ -114,14 +121,18 @@ class Observer(TorchDispatchMode):
             t.numel() * t.element_size() for t in tree_leaves(result) if isinstance(t, torch.Tensor)
         )
         gathers = name_of(func) in _GATHERS
+        place = -1  # among the tensors
         for position, tensor in enumerate(tree_leaves((args, kwargs))):
+            place += isinstance(tensor, torch.Tensor)
             if not isinstance(tensor, torch.Tensor) or _storage(tensor) not in self._names:
                 continue
             # Sizes of broadcast (stride 0) dimensions are not read again.
             distinct = math.prod(
                 s for s, step in zip(tensor.shape, tensor.stride(), strict=True) if step
             )
-            nbytes = distinct * tensor.element_size()
+            nbytes = math.ceil(
+                distinct * tensor.element_size() * read_share(name_of(func), args, place)
+            )
             if gathers and position == 0:
                 nbytes = min(nbytes, produced)
             key = (tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride()))
@@ -140,11 +151,14 @@ class Observer(TorchDispatchMode):
         read = sum(
             min(self._sizes[storage], sum(views.values())) for storage, views in self._read.items()
         )
+        counted, certain = self._trace.products(produced)
         floating = [t.dtype for t in produced if t.dtype.is_floating_point]
         return Work(
             read_bytes=read,
             written_bytes=sum(t.numel() * t.element_size() for t in produced),
             products=dict(self._products),
+            least_products=counted,
+            certain_products=certain,
             other_flops=self._other,
             other_dtype="float64" if torch.float64 in floating else "float32",
             longest_reduction=self._reduction,

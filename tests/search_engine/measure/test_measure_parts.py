@@ -13,7 +13,8 @@ import torch
 from search_engine.capture.call import Call
 from search_engine.errors import SetupError
 from search_engine.measure import compiled
-from search_engine.measure.measure import relative_error
+from search_engine.measure.measure import _impossible, relative_error
+from search_engine.task import Task
 
 
 @pytest.mark.parametrize(
@@ -91,3 +92,17 @@ def test_measuring_is_imported_without_cuda_bindings():
         "import search_engine.measure.module, search_engine.devices.select\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_time_below_what_is_certain_is_impossible_and_one_below_the_limit_is_not():
+    task = Task(
+        path="", qualname="Net", module_name="net", fingerprint="", inputs_from="comment",
+        construction="Net()", tensors=(), scalars={}, mode="eval", policy="match", target="h200",
+        flops=0, min_bytes=0, longest_reduction=1, limit_seconds=833e-6, limit_reason="products",
+        graph=None, certain_seconds=17e-6, certain_reason="DRAM: 71.3 MB at 4.28 TB/s",
+    )  # fmt: skip
+    assert _impossible(task, 135e-6) == []
+    assert _impossible(task, 0.96 * 17e-6) == []
+    (finding,) = _impossible(task, 0.94 * 17e-6)
+    assert finding.check == "faster-than-limit"
+    assert "16.0 µs is less than the hardware allows for the work (17.0 µs: DRAM" in finding.message
