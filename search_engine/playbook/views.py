@@ -68,6 +68,19 @@ def _permute(node: Node, index: Index, reader: Reader) -> tuple[str, Index]:
     return _permuted(node, index, [_integer(d) % len(index) for d in dims])
 
 
+def _movedim(node: Node, index: Index, reader: Reader) -> tuple[str, Index]:
+    """``movedim(x, source, destination)``: the other dimensions keep their order."""
+    rank = len(index)
+    moved = []
+    for position, key in ((1, "source"), (2, "destination")):
+        dims = argument(node, position, key)
+        listed = dims if isinstance(dims, tuple) else (dims,)
+        moved.append([_integer(d) % rank for d in listed])
+    at = dict(zip(moved[1], moved[0], strict=True))
+    others = iter(d for d in range(rank) if d not in moved[0])
+    return _permuted(node, index, [at[d] if d in at else next(others) for d in range(rank)])
+
+
 def _transpose(node: Node, index: Index, reader: Reader) -> tuple[str, Index]:
     order = list(range(len(index)))
     if len(order) >= 2:
@@ -166,6 +179,7 @@ VIEWS: dict[str, View] = {
     **dict.fromkeys(["expand", "expand_as", "broadcast_to"], _expand),
     "repeat": _same_count,
     "permute": _permute,
+    **dict.fromkeys(["movedim", "moveaxis"], _movedim),
     **dict.fromkeys(["transpose", "t", "swapaxes", "swapdims", "numpy_T"], _transpose),
     "slice": _slice,
     "narrow": _narrow,

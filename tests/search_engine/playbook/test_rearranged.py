@@ -24,6 +24,8 @@ MOVES = [
     "F.pad(x, (1, 2, 0, 3), mode='replicate')",
     "F.pad(x, (1, 2, 2, 3), mode='circular')",
     "F.pad(x, (1, -2, 2, 3), value=0.5)",
+    "x.movedim(1, -1)",
+    "x.movedim((0, 3), (2, 1))",
     "x.unfold(3, 3, 2)",
     "x.unfold(2, 2, 2).unfold(3, 3, 3)",
     "x.unfold(2, 3, 1).amax(-1)",
