@@ -450,7 +450,9 @@ class TiledRows:
 
     def _at_hand(self) -> dict[Expression, str]:
         """Results and row values by their variables of row ``k``."""
-        values = {value: self.code.name(value) + self.k for value in self.code.row_values}
+        values: dict[Expression, str] = {
+            value: self.code.name(value) + self.k for value in self.code.row_values
+        }
         return {**self._known(), **values}
 
     def _per_row(self) -> list[str]:

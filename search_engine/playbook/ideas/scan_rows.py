@@ -18,6 +18,8 @@ from search_engine.playbook.scanned import Scanned, one_way
 from search_engine.playbook.source import Part
 
 _WARPS = 128  # threads of a block of several rows
+_REACHED = {8: 0.7, 16: 0.76, 32: 0.74, 128: 0.79, 256: 0.81, 512: 0.82, 1024: 0.85}
+_BOUNDED = {8: 0.68, 16: 0.72, 32: 0.7, 128: 0.79, 256: 0.8, 512: 0.77, 1024: 0.74}
 
 
 class ScanRows(PlaybookIdea):
@@ -97,7 +99,11 @@ class ScanRows(PlaybookIdea):
         fill = program.column_count / (
             ceil_div(program.column_count, team * vector) * team * vector
         )
-        efficiency = (0.85 if team <= 32 else 0.8) * (0.4 + 0.6 * fill)
+        # Shares of an H200's bandwidth, for 8,192 rows of 8,192: large teams, unless operands
+        # are bounded and come one by one.
+        bounded = any(load.bounds for load in program.loads)
+        reached = _BOUNDED if bounded else _REACHED
+        efficiency = reached[team] * (0.4 + 0.6 * fill)
         efficiency -= 0.03 if vector * program.narrowest_item < 16 else 0.0
         extra = cost.streamed_bytes(program) * 0.8 if parts > 1 else 0.0
         busy = cost.busy_share(blocks, facts, per_sm)

@@ -93,7 +93,7 @@ class TileOfRows(PlaybookIdea):
         offered = [
             Variant.of(warps=warps, vector=vector, unroll=unroll, back=back)
             for warps, unroll, back in (
-                (8, 8, "yes"), (16, 8, "yes"), (16, 4, "yes"), (4, 8, "yes"), (8, 4, "no"),
+                (16, 8, "yes"), (8, 16, "yes"), (16, 4, "yes"), (8, 8, "no"), (4, 16, "yes"),
                 (32, 8, "yes"),
             )
             for vector in dict.fromkeys((widest, max(widest // 2, 1)))
