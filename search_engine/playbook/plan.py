@@ -110,4 +110,6 @@ def _reason(steps: Steps, predicted: Callable[[Program], float]) -> Unsupported:
                 f"No playbook idea covers {node.op} over rows of this length and layout yet "
                 f"({program.row_count:,} rows of {program.column_count:,} elements)."
             )
+    if steps.nodes:
+        return Unsupported("The playbook found no way to divide the graph into launches.")
     return Unsupported("The graph computes nothing that a kernel could do.")
