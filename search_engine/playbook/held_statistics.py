@@ -22,6 +22,9 @@ class HeldStatistics:
     def __init__(self, packs: HeldPacks, *, replaces: bool) -> None:
         self.packs, self.plan, self.code = packs, packs.plan, packs.code
         self.replaces = replaces
+        self.sum_kind = accumulators.sum_kind(
+            (self.plan.registers + self.plan.shared) * self.plan.vec
+        )
         self.partials: dict[str, str] = {}
         self._local_names: list[str] = []
 
@@ -37,9 +40,8 @@ class HeldStatistics:
         number = self.code.statistics.index(s) + 1
         own, total = self._locals(f"own_{number}", f"all_{number}")
         parts = {Result(s, part): name for part, name in self.code.result_names(s).items()}
-        # A thread has few elements: their plain sum loses no more than the merges do.
-        short = s.kind == "sum" and not self.code.exact & parts.keys()
-        kind = "short_sum" if short else s.kind
+        plain = s.kind == "sum" and not self.code.exact & parts.keys()
+        kind = self.sum_kind if plain else s.kind
         lines = self._pass([(kind, own, value, total)], s.dtype, indent, setup)
         accumulator = accumulators.of_kind(kind, s.dtype)
         for result, name in parts.items():
@@ -115,20 +117,20 @@ class HeldStatistics:
             "own_total", "all_total", "first_mean", "own_rest", "own_squares", "all_rest",
             "all_squares", "rest", "distance",
         )  # fmt: skip
-        result = accumulators.of_kind("short_sum", s.dtype).results["sum"]
+        result = accumulators.of_kind(self.sum_kind, s.dtype).results["sum"]
         before = [
             f"{real} {d}[{self.packs.width}];",
             self.packs.each_element(f"{d}[k] = {value} - {first_mean};"),
         ]
         lines = [
-            *self._pass([("short_sum", own_total, value, total)], s.dtype, indent, setup),
+            *self._pass([(self.sum_kind, own_total, value, total)], s.dtype, indent, setup),
             f"{indent}const {real} {first_mean} = {result.format(total)} / COLS;",
             f"{indent}// Second pass, about the mean: no digits cancel. What is left over of the",
             f"{indent}// sum mends the mean's own rounding (Chan, Golub and LeVeque).",
             *self._pass(
                 [
-                    ("short_sum", own_rest, f"{d}[k]", rests),
-                    ("short_sum", own_squares, f"{d}[k] * {d}[k]", squares),
+                    (self.sum_kind, own_rest, f"{d}[k]", rests),
+                    (self.sum_kind, own_squares, f"{d}[k] * {d}[k]", squares),
                 ],
                 s.dtype, indent, setup, before,
             ),
@@ -151,13 +153,14 @@ class HeldStatistics:
         )
         exp = f"exp{f}({value} - {top})"
         replace = replaces and self.replaces
+        result = accumulators.of_kind(self.sum_kind, s.dtype).results["sum"]
         before = [self.packs.each_element(f"@[k] = {exp};")] if replace else []
         term = "@[k]" if replace else exp
         return [
             *self._pass([("max", own_max, value, all_max)], s.dtype, indent, setup),
             f"{indent}const {real} {top} = {all_max}.max;",
             *self._pass(
-                [("short_sum", own_sum, term, all_sum)], s.dtype, indent, setup, before, replace
+                [(self.sum_kind, own_sum, term, all_sum)], s.dtype, indent, setup, before, replace
             ),
-            f"{indent}const {real} {total} = {all_sum}.sum;",
+            f"{indent}const {real} {total} = {result.format(all_sum)};",
         ]

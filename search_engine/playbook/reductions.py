@@ -225,7 +225,8 @@ def _softmax(log: bool) -> Reduction:
 def _logsumexp(node: Node, index: Index, reader: Reader) -> Expression:
     dtype = sum_dtype(node.dtype)
     reduced = _given(node, index, reader, dtype)
-    return log_of_sum(*(reduced.result("softmax", part) for part in ("max", "sum")), node.name)
+    top, total = (reduced.result("softmax", part) for part in ("max", "sum"))
+    return log_of_sum(top, total, node.name)
 
 
 def log_of_sum(top: Expression, total: Expression, name: str) -> Expression:
