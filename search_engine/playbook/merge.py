@@ -55,4 +55,6 @@ def _merge(program: Program, group: str, position: int) -> Program:
         )
         for store in program.stores
     )
-    return evolve(program, stores=stores, **{group: tuple(axes)})
+    if group == "rows":
+        return evolve(program, stores=stores, rows=tuple(axes))
+    return evolve(program, stores=stores, columns=tuple(axes))
