@@ -1,10 +1,11 @@
-"""How much of a run's products of matrices any honest kernel has to do. Free of torch.
+"""How much of a run's work any honest kernel has to do. Free of torch.
 
 A product that eager takes whole may be mostly needless: ``diag(a) @ b`` scales rows, of
 ``tril(a @ b)`` one half is kept, ``(a @ b).sum(1)`` is a product with a vector. A run is
 followed as steps between numbered values, forwards for what is known of the operands'
 entries and backwards for what is wanted of the results. Two shares come of it for each
-product: what the limit counts, and what is certain enough to call a kernel impossible.
+product: what the limit counts, and what is certain enough to call a kernel impossible. And
+for each value the share of its entries that has to be read.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ _SOFTMAX = frozenset({"_softmax", "_safe_softmax"})
 # Results that may hold zeros or repeats where their inputs have none, by values or by place.
 _SUSPECT = frozenset({
     "where", "masked_fill", "masked_scatter", "index", "index_select", "gather", "take",
-    "embedding", "scatter", "scatter_add", "scatter_reduce", "index_put", "index_add", "block_diag",
+    "embedding", "masked_select", "scatter", "scatter_add", "scatter_reduce", "index_put",
+    "index_add", "block_diag",
     "slice_scatter", "select_scatter", "diagonal_scatter", "constant_pad_nd", "repeat", "kron",
     "cat", "stack", "eq", "ne", "lt", "le", "gt", "ge", "logical_and", "logical_or", "logical_not",
     "bitwise_and", "bitwise_or", "bitwise_not", "sign", "heaviside", "bernoulli", "dropout",
@@ -163,10 +165,11 @@ _ALL = Wanted(1.0, 1.0)
 
 def necessary(
     steps: Sequence[Step], counts: Sequence[int], outputs: Collection[int]
-) -> tuple[dict[str, float], dict[str, float]]:
+) -> tuple[dict[str, float], dict[str, float], dict[tuple[int, bool], Wanted]]:
     """Flops of products by dtype: those that the limit counts, and the certain ones.
 
-    ``counts`` are the values' numbers of elements.
+    ``counts`` are the values' numbers of elements. The last result is what is wanted of each
+    value, by its number and whether it may be taken as a product's result.
     """
     # By value, and whether it is a product's result with linear operators alone between.
     wanted: dict[tuple[int, bool], Wanted] = {}
@@ -195,7 +198,7 @@ def necessary(
                 got = _through(step, number, linear, wanted, counts)
                 key = (number, linear)
                 wanted[key] = wanted.get(key, Wanted()).or_(got)
-    return counted, certain
+    return counted, certain, wanted
 
 
 def _through(

@@ -48,7 +48,7 @@ class Observer(TorchDispatchMode):
                 self._names.setdefault(_storage(tensor), name)
         self._sizes = {_storage(t): t.numel() * t.element_size() for t in watched.values()}
         self._trace = Trace(self._names)
-        self._read: dict[int, dict[tuple[object, ...], int]] = {}
+        self._read: dict[int, dict[int, tuple[int, int]]] = {}  # bytes read, and in all
         self._last_view: dict[int, str] = {}
         self._products: Counter[str] = Counter()
         self._other = 0
@@ -78,7 +78,6 @@ class Observer(TorchDispatchMode):
             self._note_view(name, args, result)
             self._trace.note(func, args, given, result, Cost(), "")
             return result
-        self._note_reads(func, args, given, result)
         cost = cost_of(func, args, given, result)
         self._other += cost.other
         self._reduction = max(self._reduction, cost.reduction)
@@ -88,6 +87,7 @@ class Observer(TorchDispatchMode):
             dtype = _product_dtype(tensor, convolution=cost.convolution)
             self._products[dtype] += cost.products
         self._trace.note(func, args, given, result, cost, dtype)
+        self._note_reads(func, args, given, result)
         return result
 
     def _note_mutation(
@@ -130,14 +130,20 @@ class Observer(TorchDispatchMode):
             distinct = math.prod(
                 s for s, step in zip(tensor.shape, tensor.stride(), strict=True) if step
             )
-            nbytes = math.ceil(
-                distinct * tensor.element_size() * read_share(name_of(func), args, place)
-            )
+            whole = distinct * tensor.element_size()
+            nbytes = math.ceil(whole * read_share(name_of(func), args, place))
             if gathers and position == 0:
                 nbytes = min(nbytes, produced)
-            key = (tensor.storage_offset(), tuple(tensor.shape), tuple(tensor.stride()))
+            key = self._trace.number(tensor)
             views = self._read.setdefault(_storage(tensor), {})
-            views[key] = max(views.get(key, 0), nbytes)
+            views[key] = max(views.get(key, (0, whole)), (nbytes, whole))
+
+    def _needed_bytes(self, views: Mapping[int, tuple[int, int]]) -> int:
+        """Of the bytes that were read of views, those that anything came of."""
+        return sum(
+            min(read, math.ceil(whole * self._trace.wanted(view)))
+            for view, (read, whole) in views.items()
+        )
 
     def view_of(self, output: torch.Tensor) -> tuple[str, str | None] | None:
         """(watched tensor's name, the last view operator) where ``output`` shares its memory."""
@@ -148,10 +154,11 @@ class Observer(TorchDispatchMode):
     def work(self, outputs: Iterable[torch.Tensor]) -> Work:
         """What the run had to do at least."""
         produced = list(outputs)
-        read = sum(
-            min(self._sizes[storage], sum(views.values())) for storage, views in self._read.items()
-        )
         counted, certain = self._trace.products(produced)
+        read = sum(
+            min(self._sizes[storage], self._needed_bytes(views))
+            for storage, views in self._read.items()
+        )
         floating = [t.dtype for t in produced if t.dtype.is_floating_point]
         return Work(
             read_bytes=read,

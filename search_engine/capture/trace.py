@@ -16,6 +16,7 @@ from search_engine.capture.necessary import (
     TRIANGLES,
     Form,
     Step,
+    Wanted,
     form_of,
     necessary,
     operands_share,
@@ -41,6 +42,7 @@ class Trace:
         self._forms: list[Form] = []
         self._roots: list[int] = []  # what a value is a view of, itself where it is none
         self._steps: list[Step] = []
+        self._wanted: dict[tuple[int, bool], Wanted] = {}
         self._written = False  # part of a value was written over: nothing is certain
 
     def note(
@@ -56,7 +58,7 @@ class Trace:
         name = name_of(func)
         read = [t for t in tree_leaves((args, dict(kwargs))) if isinstance(t, torch.Tensor)]
         made = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor)]
-        reads = [self._number(tensor) for tensor in read]
+        reads = [self.number(tensor) for tensor in read]
         if not made:
             self._steps.append(Step(name, tuple(reads), ()))
             return
@@ -85,13 +87,19 @@ class Trace:
         self, outputs: Iterable[torch.Tensor]
     ) -> tuple[dict[str, float], dict[str, float]]:
         """Flops of products by dtype, what the limit counts and what is certain."""
-        numbers = [self._number(tensor) for tensor in outputs]
-        counted, certain = necessary(self._steps, self._counts, numbers)
+        numbers = [self.number(tensor) for tensor in outputs]
+        counted, certain, self._wanted = necessary(self._steps, self._counts, numbers)
         return counted, {} if self._written else certain
+
+    def wanted(self, number: int) -> float:
+        """Of a value's entries the share that has to be read; ``products`` comes first."""
+        if self._written:  # not followed through what was written over
+            return 1.0
+        return self._wanted.get((number, False), Wanted()).kept
 
     # --- values -------------------------------------------------------------------------
 
-    def _number(self, tensor: torch.Tensor) -> int:
+    def number(self, tensor: torch.Tensor) -> int:
         """The tensor's number; one that was never made here is the task's, or of unknown form."""
         number = self._numbers.get(tensor)
         if number is None:
