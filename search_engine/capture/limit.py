@@ -4,10 +4,11 @@ A roofline (Williams, Waterman, Patterson 2009) over three resources that can al
 the same time: DRAM, the fp32 units and the tensor cores. The slowest one is the limit.
 
 - **DRAM.** Every byte of the inputs and parameters that has to be read (of masked scores
-  those that a constant mask lets through) comes from DRAM: the L2 cache is flushed before each measured run. What is written may end in the L2 cache, so
-  only outputs beyond its size are charged; intermediate values never are.
-- **Tensor cores.** Products of matrices, less those that the module's structure makes needless
-  (``diag(a) @ b`` scales rows), run on the fastest unit that can meet the
+  those that a constant mask lets through) comes from DRAM: the L2 cache is flushed before
+  each measured run. What is written may end in the L2 cache, so only outputs beyond its
+  size are charged; intermediate values never are.
+- **Tensor cores.** Products of matrices, less those that the module's structure makes
+  needless (``diag(a) @ b`` scales rows), run on the fastest unit that can meet the
   precision policy. An fp32 product needs three TF32 products (high and low halves), unless
   the user's own flags let torch use TF32: then eager itself does, and one is enough.
 - **fp32 units.** Everything that is no product of matrices.
