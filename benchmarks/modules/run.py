@@ -71,9 +71,9 @@ class Row:
     idea: str = ""
 
     @property
-    def key(self) -> tuple[str, str, str]:
-        """A later run of the same replaces it."""
-        return self.module, self.device, self.sizes
+    def key(self) -> tuple[str, str]:
+        """A later run of the same replaces it (a search that failed early knows no device)."""
+        return self.module, self.sizes
 
 
 def searched(name: str, sizes: str, settings: SearchSettings, store_path: Path) -> Row:
@@ -184,7 +184,7 @@ def table(rows: Sequence[Row]) -> str:
 # --- rows on disk -------------------------------------------------------------------------
 
 
-def stored(path: Path) -> dict[tuple[str, str, str], Row]:
+def stored(path: Path) -> dict[tuple[str, str], Row]:
     """The rows that earlier calls left."""
     if not path.exists():
         return {}
