@@ -305,7 +305,7 @@ class _Reader:
         index: Any = node.args[1]
         replaced = single(op, args, kwargs, index, shape)
         if replaced is None:
-            raise Unsupported(f"{op} has several results that have no operator of their own.")
+            raise Unsupported(f"No playbook idea covers {op}, which gives several results, yet.")
         self._add(node, *replaced)
 
     def _add(
