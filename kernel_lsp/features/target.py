@@ -58,6 +58,9 @@ async def find_target(session: Session, arguments: Sequence[Any]) -> Target:
         )
     module = _module(view, argument)
     standing = session.standing(view, module)
+    if standing.run is None:  # a file that was opened just now: the store was not asked yet
+        await session.watcher.look(force=True)
+        standing = session.standing(view, module)
     return Target(view, standing, await _run(session, view, standing, argument.get("run")))
 
 

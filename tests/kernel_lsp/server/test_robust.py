@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from lsprotocol import types as lsp
 
-from kernel_lsp.offers import OPTIMIZE
+from kernel_lsp.offers import OPTIMIZE, SHOW_RUN
 from search_engine.settings import SearchSettings
 from search_engine.source import fingerprint
 from search_engine.store.store import Store
@@ -284,3 +284,17 @@ async def test_print_does_not_reach_the_protocol(start, net, tmp_path):
     await editor.until((noisy / "done").exists)
     assert await editor.titles() == ["Optimize with CUDA kernel"]
     assert editor.client.error is None
+
+
+async def test_a_command_right_after_opening_knows_the_run(start, net, interpreter, data):
+    text = net.read_text()
+    with Store(data / "kernel-lsp.db") as store:
+        request = CaptureRequest(path=str(net), text=text)
+        run_id, _ = store.start_run(request, "Net", fingerprint(text, "Net"), SearchSettings())
+        assert store.claim(run_id, "another process")
+        store.finish(run_id, "finished", "Nothing faster found.")
+    editor = await start(interpreter("offer"))
+    await editor.open(net)
+    answer = await editor.execute(SHOW_RUN, {"uri": net.as_uri(), "qualname": "Net"})
+    assert answer["run"] is not None
+    assert not editor.notices
